@@ -1,0 +1,1 @@
+"""An asyncio event loop with an engine of its own."""

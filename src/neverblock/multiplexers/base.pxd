@@ -1,0 +1,33 @@
+# The contract of a multiplexer: ask the kernel which descriptors are ready.
+#
+# - Used by one thread at a time; only wait() gives up the GIL.
+# - Owns no watched descriptor: closing one is its owner's work, after drop().
+# - A descriptor is watched once: add, then change or drop. A mask is READ, WRITE
+#   or both, never 0.
+# - Hang-up and error are reported as READ and WRITE, kept to what was asked for,
+#   as the standard library's selectors do.
+
+cdef enum:
+    READ = 1            # selectors.EVENT_READ
+    WRITE = 2           # selectors.EVENT_WRITE
+
+cdef struct Event:
+    int fd
+    int mask            # READ, WRITE or both
+
+cdef class Multiplexer:
+    cdef Event *events          # what the last wait() found: valid until the next
+    cdef Py_ssize_t capacity    # how many of them there is room for
+    cdef readonly int limit     # the first descriptor that cannot be watched; -1: none
+    cdef bint closed
+    # counters behind statistics()
+    cdef unsigned long long waits, handed_in, looked_at, events_out
+
+    cdef int add(self, int fd, int mask) except -1
+    cdef int change(self, int fd, int mask) except -1
+    cdef int drop(self, int fd) except -1
+    # Seconds; below 0: until something happens. Returns how many events there are.
+    # A signal ends the wait with 0 events: the caller then runs signal handlers.
+    cdef int wait(self, double timeout) except -1
+    # Gives back what the multiplexer itself holds (an epoll or kqueue descriptor). Idempotent.
+    cdef int release(self) except -1
