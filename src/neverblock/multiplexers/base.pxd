@@ -7,6 +7,8 @@
 # - Hang-up and error are reported as READ and WRITE, kept to what was asked for,
 #   as the standard library's selectors do.
 
+from posix.time cimport timespec
+
 cdef enum:
     READ = 1            # selectors.EVENT_READ
     WRITE = 2           # selectors.EVENT_WRITE
@@ -20,14 +22,32 @@ cdef class Multiplexer:
     cdef Py_ssize_t capacity    # how many of them there is room for
     cdef readonly int limit     # the first descriptor that cannot be watched; -1: none
     cdef bint closed
+    cdef bint waiting           # a thread is in the kernel with our arrays
     # counters behind statistics()
     cdef unsigned long long waits, handed_in, looked_at, events_out
 
+    # EEXIST: watched already. ValueError: negative, past the limit, or a bad mask.
     cdef int add(self, int fd, int mask) except -1
+    # ENOENT: not watched.
     cdef int change(self, int fd, int mask) except -1
+    # A descriptor that is not watched, or was closed by its owner, is not an error.
     cdef int drop(self, int fd) except -1
     # Seconds; below 0: until something happens. Returns how many events there are.
     # A signal ends the wait with 0 events: the caller then runs signal handlers.
     cdef int wait(self, double timeout) except -1
     # Gives back what the multiplexer itself holds (an epoll or kqueue descriptor). Idempotent.
+    # Touches no watch, so a forked child may call it: the parent's goes on.
     cdef int release(self) except -1
+
+# For the backends.
+
+# Before a change: refuses a closed multiplexer, a bad descriptor or mask.
+cdef int check(Multiplexer self, int fd, int mask) except -1
+# Before the kernel is asked; the backend clears `waiting` after it was.
+cdef int enter(Multiplexer self) except -1
+# Makes room for that many events; those found before are forgotten.
+cdef int reserve(Multiplexer self, Py_ssize_t room) except -1
+# The one place where the kernel's errno becomes an OSError.
+cdef int fail(int error) except -1
+# NULL: no end. Rounded up to a nanosecond, so that a wait never ends early.
+cdef timespec *interval(double timeout, timespec *into) noexcept nogil
