@@ -1,0 +1,149 @@
+# Set-up, tests and measurements: each target sets up what it needs, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# The first Python that is new enough; name another with PYTHON=…
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
+ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(ENOUGH)' 2>/dev/null && echo $$p && break; done)
+ifeq ($(strip $(PYTHON)),)
+$(error no Python 3.11 or newer is on PATH: install one, or name it with PYTHON=/path/to/python)
+endif
+
+VENV ?= .venv
+LOCK ?= requirements/dev.txt
+# Tests to run, and further options of pytest: make test TESTS=tests/test_tree.py ARGS=-x
+TESTS ?= tests
+ARGS ?=
+# Backend of the demo; empty: the one the loop chooses by itself
+BACKEND ?=
+
+BIN := $(VENV)/bin
+BUILD := build/$(subst /,-,$(patsubst .%,%,$(VENV)))
+# The environment's tools, for those that look for others by name
+WITH := PATH="$(abspath $(BIN)):$$PATH"
+PIP := $(WITH) python -m pip --disable-pip-version-check --quiet --quiet
+BUILD_OPTIONS ?=
+SOURCES := pyproject.toml meson.build README.md LICENSE \
+	$(shell find src -type f -not -path '*/__pycache__/*') \
+	$(shell find src -type d -not -name __pycache__)
+
+CREATED := $(VENV)/.created
+DEPENDENCIES := $(VENV)/.dependencies
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help
+help: ## Show this help
+	@echo 'neverblock: make TARGET [VARIABLE=value]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo
+	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TESTS=$(TESTS)  ARGS=$(ARGS)  BACKEND=$(BACKEND)'
+
+$(CREATED):
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(DEPENDENCIES): $(CREATED) $(LOCK)
+	@echo 'installing what $(LOCK) pins into $(VENV)'
+	@$(PIP) install --require-hashes --requirement $(LOCK)
+	@touch $@
+
+$(INSTALLED): $(DEPENDENCIES) $(SOURCES)
+	@echo 'building and installing neverblock into $(VENV)'
+	@$(PIP) install --no-build-isolation --no-deps --force-reinstall \
+		--config-settings=build-dir=$(BUILD) $(BUILD_OPTIONS) .
+	@touch $@
+
+.PHONY: setup
+setup: $(DEPENDENCIES) ## Create .venv and install the pinned dependencies
+
+.PHONY: build
+build: $(INSTALLED) ## Compile the package and install it into .venv
+
+.PHONY: test
+test: lint conformance suite ## Everything: lint, conformance on each Python, the suite
+
+.PHONY: suite
+suite: $(INSTALLED) ## The test suite alone, on one Python
+	$(BIN)/python -m pytest $(ARGS) $(TESTS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## ruff, mypy --strict, cython-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(WITH) cython-lint src
+
+.PHONY: conformance
+conformance: $(INSTALLED) ## CPython's own asyncio tests, on each Python found, on each backend
+	@$(BIN)/python scripts/pythons.py | while read -r version python; do \
+		venv=$(VENV)-$$version; \
+		if $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; \
+		then venv=$(VENV); fi; \
+		if [ $$venv = $(VENV) ]; then lock=$(LOCK); else lock=requirements/build.txt; fi; \
+		$(MAKE) --no-print-directory conformance-here \
+			PYTHON="$$python" VENV="$$venv" LOCK="$$lock" </dev/null || exit 1; \
+	done
+
+.PHONY: conformance-here
+conformance-here: $(INSTALLED)
+	$(BIN)/python tests/conformance/run.py --loop neverblock --backends all
+
+.PHONY: demo
+demo: $(INSTALLED) ## A key-value server with 10,000 idle clients (BACKEND=epoll|poll|select)
+	$(BIN)/python examples/demo.py $(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
+
+.PHONY: bench
+bench: $(INSTALLED) $(VENV)/.bench ## Benchmarks beside other loops
+	$(BIN)/python -m bench $(ARGS)
+
+$(VENV)/.bench: requirements/bench.txt $(CREATED)
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: soak
+soak: $(INSTALLED) ## A million connections: no growth of memory (many minutes)
+	$(BIN)/python bench/soak.py $(ARGS)
+
+SANITIZED := -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false \
+	-Csetup-args=-Dbuildtype=debugoptimized
+
+.PHONY: asan
+asan: ## The suite once, with the address and undefined-behaviour sanitizers compiled in
+	@$(MAKE) --no-print-directory build VENV=$(VENV)-asan BUILD_OPTIONS='$(SANITIZED)'
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(VENV)-asan/bin/python -m pytest $(ARGS) $(TESTS)
+
+.PHONY: format
+format: $(DEPENDENCIES) ## Let ruff lay out the Python files and mend what it can
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(CREATED) ## Pin the newest dependencies in requirements/
+	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv; }
+	@uv() { build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' "$$@"; }; \
+	uv --group dev --output-file requirements/dev.txt pyproject.toml; \
+	uv --group build --constraints requirements/dev.txt --output-file requirements/build.txt pyproject.toml; \
+	uv --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
+
+.PHONY: system-packages
+system-packages: ## Debian packages that some tests use where they are present (needs root)
+	@if command -v redis-server >/dev/null && command -v redis-cli >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; \
+	then echo 'system-packages: needs apt-get and root; tests of redis will be skipped' >&2; exit 1; fi; \
+	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	apt-get -qq update && apt-get -qq install --no-install-recommends -y redis-server redis-tools
+
+.PHONY: clean
+clean: ## Remove all that was built, environments included
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests bench examples scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
