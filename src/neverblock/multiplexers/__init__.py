@@ -37,7 +37,7 @@ def available() -> dict[str, str | None]:
 
 def default() -> tuple[str, str]:
     """The best backend that can be used, and why none of the better ones: "" for no reason."""
-    reasons = []
+    reasons: list[str] = []
     for name, reason in available().items():
         if reason is None:
             return name, ", ".join(reasons)

@@ -43,6 +43,8 @@ cdef class Multiplexer:
 
 # Before a change: refuses a closed multiplexer, a bad descriptor or mask.
 cdef int check(Multiplexer self, int fd, int mask) except -1
+# For backends whose kernel side would take a descriptor that is not open: EBADF.
+cdef int check_open(int fd) except -1
 # Before the kernel is asked; the backend clears `waiting` after it was.
 cdef int enter(Multiplexer self) except -1
 # Makes room for that many events; those found before are forgotten.

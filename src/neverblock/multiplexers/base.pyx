@@ -8,6 +8,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.math cimport ceil, floor
 cimport libc.errno
+from posix.fcntl cimport F_GETFD, fcntl
 from posix.time cimport timespec
 
 cdef enum:
@@ -86,6 +87,12 @@ cdef int check(Multiplexer self, int fd, int mask) except -1:
         raise ValueError(f"not a file descriptor: {fd}")
     if mask < READ or mask > (READ | WRITE):
         raise ValueError(f"not a mask of READ (1) and WRITE (2): {mask}")
+    return 0
+
+
+cdef int check_open(int fd) except -1:
+    if fcntl(fd, F_GETFD) < 0:
+        fail(libc.errno.errno)
     return 0
 
 

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
+    from neverblock.multiplexers.base import Multiplexer
+
+    class Base(Multiplexer, BaseSelector): ...  # what a Selector is once it is joined to one
+else:
+    Base = BaseSelector
+
 
 def descriptor(fileobj: "FileDescriptorLike") -> int:
     """The descriptor of an int or of an object with ``fileno()``; ValueError if there is none."""
@@ -62,26 +68,15 @@ def unknown(fileobj: "FileDescriptorLike") -> NoReturn:
     raise KeyError(f"{fileobj!r} is not registered") from None
 
 
-class Selector(BaseSelector):
+class Selector(Base):
     """A ``selectors.BaseSelector`` over a multiplexer, to be inherited after it."""
-
-    # The contract as Python sees it (base.pyx); masks are EVENT_READ and EVENT_WRITE.
-    if TYPE_CHECKING:
-
-        def _add(self, fd: int, mask: int) -> None: ...
-        def _change(self, fd: int, mask: int) -> None: ...
-        def _drop(self, fd: int) -> None: ...
-        def _wait(self, timeout: float) -> list[tuple[int, int]]: ...
-        def _release(self) -> None: ...
 
     def __init__(self) -> None:
         super().__init__()
         self._keys: dict[int, SelectorKey] = {}
         self._map: Registrations | None = Registrations(self._keys)
 
-    def register(
-        self, fileobj: "FileDescriptorLike", events: int, data: Any = None
-    ) -> SelectorKey:
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
         """Watches ``fileobj`` for ``events`` (EVENT_READ, EVENT_WRITE or both).
 
         Raises ValueError for bad events or a bad file object, KeyError if it is registered
