@@ -71,7 +71,7 @@ test: lint conformance suite ## Everything: lint, conformance on each Python, th
 
 .PHONY: suite
 suite: $(INSTALLED) ## The test suite alone, on one Python
-	$(BIN)/python -m pytest $(ARGS) $(TESTS)
+	NEVERBLOCK_BUILD=$(abspath $(BUILD)) $(BIN)/python -m pytest $(ARGS) $(TESTS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, mypy --strict, cython-lint

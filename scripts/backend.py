@@ -33,4 +33,5 @@ def build_editable(
     metadata_directory: str | None = None,
 ) -> str:
     os.environ["NINJA"] = str(Path(__file__).with_name("rebuild"))
-    return mesonpy.build_editable(wheel_directory, config_settings, metadata_directory)
+    name: str = mesonpy.build_editable(wheel_directory, config_settings, metadata_directory)
+    return name
