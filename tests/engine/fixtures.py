@@ -1,0 +1,161 @@
+"""Fixtures shared by the tests of the engine and of faults; a conftest imports them all."""
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .loops import HEAVY_KINDS, KINDS, landed, new_loop
+
+__all__ = [
+    "alarm",
+    "descriptors",
+    "kind",
+    "loop",
+    "program",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "run",
+    "trouble",
+    "wire",
+]
+
+TESTS = Path(__file__).resolve().parent.parent
+HANG = 60  # seconds
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "heavy: on asyncio's loop and our default backend only")
+    config.addinivalue_line("markers", "ours: of our loop alone, with the reason")
+
+
+def pytest_generate_tests(metafunc):
+    if "kind" in metafunc.fixturenames:
+        heavy = metafunc.definition.get_closest_marker("heavy") is not None
+        kinds = HEAVY_KINDS if heavy else KINDS
+        if metafunc.definition.get_closest_marker("ours") is not None:
+            kinds = [kind for kind in kinds if kind != "asyncio"]
+        metafunc.parametrize("kind", kinds, indirect=True)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "kind" in getattr(item, "fixturenames", ()):
+            for name in ("PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"error::pytest.{name}"))
+
+
+class Hung(SystemExit):
+    """Raised by the alarm; a SystemExit, so that it leaves a loop from inside a callback."""
+
+
+@pytest.fixture(autouse=True)
+def alarm():
+    def ring(signum, frame):
+        raise Hung(f"the test hung for {HANG} seconds here")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(HANG)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def open_descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one listdir itself used
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def descriptors(alarm):
+    before = open_descriptors()
+    yield open_descriptors
+    after = open_descriptors()
+    if after.keys() - before.keys():
+        gc.collect()
+        after = open_descriptors()
+    left = {number: after[number] for number in after.keys() - before.keys()}
+    assert not left, f"descriptors left open: {left}"
+
+
+class Trouble(list):
+    """Contexts given to the loop's exception handler."""
+
+    def take(self) -> list[dict]:
+        taken = list(self)
+        self.clear()
+        return taken
+
+
+@pytest.fixture
+def trouble(descriptors):
+    seen = Trouble()
+    yield seen
+    assert not seen, "told to the exception handler: " + "; ".join(map(repr, seen))
+
+
+@pytest.fixture
+def kind(request):
+    if request.param != "asyncio" and not landed():
+        pytest.skip("neverblock.Loop is not built yet")
+    return request.param
+
+
+@pytest.fixture
+def loop(kind, trouble):
+    loop = new_loop(kind)
+    loop.set_exception_handler(lambda loop, context: trouble.append(context))
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def run(kind, trouble):
+    """Run a coroutine function to its end on a fresh loop, as asyncio.run does."""
+
+    def run(main, *args, debug=None, timeout=30):
+        async def bounded():
+            asyncio.get_running_loop().set_exception_handler(
+                lambda loop, context: trouble.append(context)
+            )
+            async with asyncio.timeout(timeout):
+                return await main(*args)
+
+        with asyncio.Runner(loop_factory=lambda: new_loop(kind), debug=debug) as runner:
+            return runner.run(bounded())
+
+    return run
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def wire(request):
+    return request.param
+
+
+@pytest.fixture
+def program(kind):
+    """Run a Python file, given the kind as its first argument, to its end or to a timeout."""
+
+    def program(path, *args, timeout=50, start=False, interpreter=(), **kwargs):
+        command = [sys.executable, *interpreter, str(path), kind, *map(str, args)]
+        environ = dict(os.environ, PYTHONPATH=str(TESTS))
+        environ.pop("PYTHONASYNCIODEBUG", None)
+        environ.update(kwargs.pop("env", {}))
+        kwargs = {"env": environ, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
+        if start:
+            return subprocess.Popen(command, **kwargs)
+        done = subprocess.run(command, timeout=timeout, check=False, text=True, **kwargs)
+        return done
+
+    return program

@@ -1,0 +1,1 @@
+"""What must survive: resets, exhaustion, fork, shutdown, churn."""
