@@ -1,9 +1,7 @@
 """Fixtures shared by the tests of the engine and of faults; a conftest imports them all."""
 
 import asyncio
-import gc
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +11,9 @@ import pytest
 from .loops import HEAVY_KINDS, KINDS, landed, new_loop
 
 __all__ = [
-    "alarm",
-    "descriptors",
     "kind",
     "loop",
     "program",
-    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
     "run",
@@ -26,8 +21,7 @@ __all__ = [
     "wire",
 ]
 
-TESTS = Path(__file__).resolve().parent.parent
-HANG = 60  # seconds
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def pytest_configure(config):
@@ -44,49 +38,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("kind", kinds, indirect=True)
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "kind" in getattr(item, "fixturenames", ()):
-            for name in ("PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning"):
-                item.add_marker(pytest.mark.filterwarnings(f"error::pytest.{name}"))
-
-
 class Hung(SystemExit):
-    """Raised by the alarm; a SystemExit, so that it leaves a loop from inside a callback."""
-
-
-@pytest.fixture(autouse=True)
-def alarm():
-    def ring(signum, frame):
-        raise Hung(f"the test hung for {HANG} seconds here")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(HANG)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def open_descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the one listdir itself used
-            continue
-    return found
-
-
-@pytest.fixture(autouse=True)
-def descriptors(alarm):
-    before = open_descriptors()
-    yield open_descriptors
-    after = open_descriptors()
-    if after.keys() - before.keys():
-        gc.collect()
-        after = open_descriptors()
-    left = {number: after[number] for number in after.keys() - before.keys()}
-    assert not left, f"descriptors left open: {left}"
+    """The time limit's failure in a form that leaves a loop from inside a callback."""
 
 
 class Trouble(list):
@@ -97,9 +50,14 @@ class Trouble(list):
         self.clear()
         return taken
 
+    def handle(self, loop, context):
+        if isinstance(context.get("exception"), pytest.fail.Exception):
+            raise Hung("out of time, see above") from context["exception"]
+        self.append(context)
+
 
 @pytest.fixture
-def trouble(descriptors):
+def trouble():
     seen = Trouble()
     yield seen
     assert not seen, "told to the exception handler: " + "; ".join(map(repr, seen))
@@ -115,7 +73,7 @@ def kind(request):
 @pytest.fixture
 def loop(kind, trouble):
     loop = new_loop(kind)
-    loop.set_exception_handler(lambda loop, context: trouble.append(context))
+    loop.set_exception_handler(trouble.handle)
     yield loop
     loop.close()
 
@@ -126,9 +84,7 @@ def run(kind, trouble):
 
     def run(main, *args, debug=None, timeout=30):
         async def bounded():
-            asyncio.get_running_loop().set_exception_handler(
-                lambda loop, context: trouble.append(context)
-            )
+            asyncio.get_running_loop().set_exception_handler(trouble.handle)
             async with asyncio.timeout(timeout):
                 return await main(*args)
 
@@ -149,13 +105,12 @@ def program(kind):
 
     def program(path, *args, timeout=50, start=False, interpreter=(), **kwargs):
         command = [sys.executable, *interpreter, str(path), kind, *map(str, args)]
-        environ = dict(os.environ, PYTHONPATH=str(TESTS))
+        environ = dict(os.environ, PYTHONPATH=str(ROOT))
         environ.pop("PYTHONASYNCIODEBUG", None)
         environ.update(kwargs.pop("env", {}))
         kwargs = {"env": environ, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
         if start:
             return subprocess.Popen(command, **kwargs)
-        done = subprocess.run(command, timeout=timeout, check=False, text=True, **kwargs)
-        return done
+        return subprocess.run(command, timeout=timeout, check=False, text=True, **kwargs)
 
     return program

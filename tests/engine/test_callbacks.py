@@ -1,6 +1,7 @@
 """call_soon: order, arguments, contexts, exceptions, fairness, and what a callback keeps alive."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -281,11 +282,9 @@ def test_what_is_not_a_context_does_not_crash(loop, trouble):
     except TypeError:
         pass
     loop.call_soon(seen.append, "after")
-    try:
+    with contextlib.suppress(AttributeError, TypeError):
         turn(loop)
-    except Exception as error:
-        assert isinstance(error, (AttributeError, TypeError))
-        turn(loop)
+    turn(loop)
     trouble.take()
     assert seen == ["after"]
 
@@ -302,7 +301,8 @@ class Custom(BaseException):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("v"), Custom("c"), asyncio.CancelledError(), GeneratorExit(), StopIteration()]
+    "error",
+    [ValueError("v"), Custom("c"), asyncio.CancelledError(), GeneratorExit(), StopIteration()],
 )
 def test_an_exception_is_told_to_the_handler_and_the_rest_run(loop, trouble, error):
     seen = []
@@ -313,8 +313,7 @@ def test_an_exception_is_told_to_the_handler_and_the_rest_run(loop, trouble, err
     [context] = trouble.take()
     assert context["exception"] is error
     assert context["message"].startswith("Exception in callback fail(")
-    assert isinstance(context["handle"], asyncio.Handle) or hasattr(context["handle"], "cancelled")
-    error.__traceback__ = None
+    assert not context["handle"].cancelled()
 
 
 def test_an_exception_in_a_timer_is_told_to_the_handler(loop, trouble):
@@ -562,7 +561,9 @@ def schedule_weakly(loop, how):
 
 
 def alive(refs):
-    return [name for name, ref in zip(("callback", "argument", "context"), refs, strict=True) if ref()]
+    return [
+        name for name, ref in zip(("callback", "argument", "context"), refs, strict=True) if ref()
+    ]
 
 
 @pytest.mark.parametrize("how", ["soon", "later", "threadsafe"])

@@ -207,7 +207,7 @@ def test_a_closed_loop_refuses_calls(loop):
         loop.call_soon_threadsafe(print)
 
 
-def test_calls_may_race_with_close(kind, alarm):
+def test_calls_may_race_with_close(kind):
     """All that may happen is the error a closed loop gives."""
     for _ in range(30):
         loop = new_loop(kind)

@@ -161,7 +161,7 @@ def test_delays_that_are_numbers_of_other_kinds(loop, clock):
     assert seen == ["fraction", "bool", "int"]
 
 
-@pytest.mark.parametrize("delay", [None, "1", b"1", [], object()])
+@pytest.mark.parametrize("delay", [None, "1", b"2", [], object()])
 def test_what_is_not_a_number_is_refused(loop, delay):
     with pytest.raises(TypeError):
         loop.call_later(delay, print)
@@ -344,7 +344,7 @@ def check_against_model(kind, operations):
     loop.close()
 
 
-def test_timers_against_a_model(kind, alarm):
+def test_timers_against_a_model(kind):
     check_against_model(kind)
 
 

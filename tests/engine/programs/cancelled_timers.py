@@ -5,7 +5,7 @@ import gc
 import os
 import sys
 
-from engine.loops import new_loop
+from tests.engine.loops import new_loop
 
 
 def resident() -> int:
