@@ -72,8 +72,11 @@ cdef class Multiplexer:
     def _drop(self, int fd):
         self.drop(fd)
 
-    def _wait(self, double timeout):
-        cdef int i, count = self.wait(timeout)
+    def _wait(self, double timeout, Py_ssize_t room):
+        cdef int i, count
+        if not self.waiting:
+            reserve(self, room)
+        count = self.wait(timeout)
         return [(self.events[i].fd, self.events[i].mask) for i in range(count)]
 
     def _release(self):

@@ -65,7 +65,7 @@ cdef extern from * nogil:
                                 const neverblock_timespec *timeout)
 
 cdef enum:
-    # A wait brings at most so many events: the kernel hands out the rest first next time.
+    # The array grows to this by itself: the kernel hands out the rest first next time.
     MOST_ROOM = 4096
 
 # Whether this process may call epoll_pwait2: asked once, by calling it.
@@ -98,12 +98,11 @@ cdef int wait_for(int epfd, epoll_event *events, int room, double timeout) noexc
 cdef class EpollMultiplexer(Multiplexer):
     cdef int epfd
     cdef epoll_event *found
-    cdef Py_ssize_t found_room
+    cdef Py_ssize_t room        # of `found`
     cdef bint full              # the last wait filled the array: there may be more
 
     def __cinit__(self):
         self.epfd = -1
-        self.make_room(self.capacity)
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
         if self.epfd < 0:
             fail(errno)
@@ -111,17 +110,6 @@ cdef class EpollMultiplexer(Multiplexer):
     def __dealloc__(self):
         self.release()
         PyMem_Free(self.found)
-
-    cdef int make_room(self, Py_ssize_t room) except -1:
-        cdef epoll_event *found
-        reserve(self, room)
-        if room > self.found_room:
-            found = <epoll_event *> PyMem_Realloc(self.found, room * sizeof(epoll_event))
-            if found is NULL:
-                raise MemoryError
-            self.found = found
-            self.found_room = room
-        return 0
 
     cdef int control(self, int operation, int fd, int mask) except -1:
         cdef epoll_event event
@@ -150,19 +138,31 @@ cdef class EpollMultiplexer(Multiplexer):
                 fail(errno)
         return 0
 
+    cdef int make_room(self) except -1:
+        cdef epoll_event *found
+        if self.full:
+            reserve(self, min(self.capacity * 2, MOST_ROOM))
+        if self.room < self.capacity:
+            found = <epoll_event *> PyMem_Realloc(self.found, self.capacity * sizeof(epoll_event))
+            if found is NULL:
+                raise MemoryError
+            self.found = found
+            self.room = self.capacity
+        return 0
+
     cdef int wait(self, double timeout) except -1:
         cdef int i, count, error, got, asked
         cdef uint64_t packed
-        if self.full and not self.waiting:
-            self.make_room(min(self.capacity * 2, MOST_ROOM))
+        if not self.waiting:
+            self.make_room()
         enter(self)
         with nogil:
-            count = wait_for(self.epfd, self.found, <int> self.found_room, timeout)
+            count = wait_for(self.epfd, self.found, <int> self.room, timeout)
             error = errno
         self.waiting = False
         if count < 0:
             return 0 if error == EINTR else fail(error)
-        self.full = count == self.found_room
+        self.full = count == self.room
         for i in range(count):
             packed = self.found[i].data.u64
             asked = <int> (packed >> 32)

@@ -5,6 +5,7 @@
 #   filters there are.
 # - A kqueue is not inherited by fork(2): in a child its number is free for others to use.
 
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
 from libc.stdint cimport uintptr_t
 from posix.fcntl cimport F_SETFD, FD_CLOEXEC, fcntl
@@ -43,19 +44,22 @@ cdef extern from "sys/event.h" nogil:
                kernel_event *events, int event_count, const timespec *timeout)
     int neverblock_kevent_change(int queue, int fd, int filter, int flags)
 
+
 cdef enum:
-    ROOM = 1024                 # the kernel hands out the rest first at the next wait
+    # The array grows to this by itself: the kernel hands out the rest first next time.
+    MOST_ROOM = 4096
 
 
 cdef class KqueueMultiplexer(Multiplexer):
     cdef int queue
     cdef int owner              # the process whose kqueue it is
     cdef Table masks
-    cdef kernel_event found[ROOM]
+    cdef kernel_event *found
+    cdef Py_ssize_t room        # of `found`
+    cdef bint full              # the last wait filled the array: there may be more
 
     def __cinit__(self):
         self.queue = -1
-        reserve(self, ROOM)
         self.owner = getpid()
         self.queue = kqueue()
         if self.queue < 0 or fcntl(self.queue, F_SETFD, FD_CLOEXEC) < 0:
@@ -63,6 +67,7 @@ cdef class KqueueMultiplexer(Multiplexer):
 
     def __dealloc__(self):
         self.release()
+        PyMem_Free(self.found)
         table_free(&self.masks)
 
     # Adds or deletes the kernel's filter of one side; `masks` says at any time which there are.
@@ -104,17 +109,34 @@ cdef class KqueueMultiplexer(Multiplexer):
             self.control(fd, WRITE, False)
         return 0
 
+    cdef int make_room(self) except -1:
+        cdef kernel_event *found
+        if self.full:
+            reserve(self, min(self.capacity * 2, MOST_ROOM))
+        if self.room < self.capacity:
+            found = <kernel_event *> PyMem_Realloc(
+                self.found, self.capacity * sizeof(kernel_event)
+            )
+            if found is NULL:
+                raise MemoryError
+            self.found = found
+            self.room = self.capacity
+        return 0
+
     cdef int wait(self, double timeout) except -1:
         cdef timespec spec
         cdef timespec *end = interval(timeout, &spec)
         cdef int i, count, error
+        if not self.waiting:
+            self.make_room()
         enter(self)
         with nogil:
-            count = kevent(self.queue, NULL, 0, self.found, ROOM, end)
+            count = kevent(self.queue, NULL, 0, self.found, <int> self.room, end)
             error = errno
         self.waiting = False
         if count < 0:
             return 0 if error == EINTR else fail(error)
+        self.full = count == self.room
         for i in range(count):
             self.events[i].fd = <int> self.found[i].ident
             self.events[i].mask = READ if self.found[i].filter == EVFILT_READ else WRITE

@@ -129,7 +129,7 @@ class Selector(Base):
         """
         left = -1.0 if timeout is None else max(timeout, 0.0)
         end = monotonic() + left
-        while not (ready := self._wait(left)) and left != 0:
+        while not (ready := self._wait(left, len(self._keys))) and left != 0:
             if left > 0 and (left := end - monotonic()) <= 0:
                 break
         keys = self._keys
