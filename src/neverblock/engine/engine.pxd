@@ -1,0 +1,49 @@
+# The turn of a loop. The rules are in engine.pyx.
+
+from neverblock.engine.driver cimport Driver
+from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers
+from neverblock.engine.sources cimport Sources
+from neverblock.multiplexers.base cimport Multiplexer
+
+
+cdef class Engine:
+    cdef Ready ready
+    cdef Timers timers
+    cdef Multiplexer multiplexer
+    cdef Sources sources
+    cdef Driver driver
+
+    cdef public object _thread_id
+    cdef public bint _stopping
+    cdef public bint _closed
+    cdef public bint _debug
+    cdef bint abandoned             # by a fork: it is the parent's
+    cdef bint own_clock             # time() was replaced, by a subclass or on the loop
+
+    cdef int wakeup_fd              # what wake() writes to
+    cdef int wakeup_listener        # where it can be read
+    cdef bint asleep                # waiting, or about to: work from outside must wake us
+    cdef bint woken                 # and somebody has
+
+    cdef int unasked                # turns since the kernel was asked
+    cdef double asked               # when it was, on the coarse clock
+    cdef unsigned long long turns
+    cdef unsigned long long callbacks
+
+    cdef Handle schedule(self, object callback, tuple args)
+    cdef TimerHandle schedule_at(
+        self, double when, object callback, tuple args, object context, str caller)
+    cdef int check_closed(self) except -1
+    cdef Handle watch(self, object file, int mask, object callback, tuple args)
+    cdef object unwatch(self, object file, int mask)
+    cdef int wake(self) except -1
+    cdef int hear(self) except -1
+    cdef int turn(self) except -1
+    cdef int ask(self) except -1
+    cdef double patience(self) except? -2
+    cdef int queue_due_timers(self) except -1
+    cdef int run_ready(self) except -1
+    cdef int run_ready_debugging(self) except -1
+    cdef int run_handle(self, Handle handle) except -1
+    cdef int run_other(self, object item) except -1
+    cdef int report(self, Handle handle) except -1

@@ -1,0 +1,411 @@
+"""The turn of a loop: ask the kernel, queue what is due, run it, send what was written.
+
+- All of it is for the loop's thread, GIL held, but for call_soon_threadsafe() and
+  wake(), which any thread may call that holds the GIL.
+- No wake-up is lost: `asleep` is set, and the ring looked at, before the wait gives up
+  the GIL; whoever pushes to the ring holds the GIL, and sees it.
+- Work runs in the order it was queued. A turn runs what was ready when it began: what
+  was left over, then who the kernel found ready, then timers, as asyncio does.
+- While callbacks are ready the kernel is asked only after UNASKED turns or at the next
+  tick of the coarse clock, whichever is first: asking costs more than a callback.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from libc.errno cimport EINTR, errno
+from posix.unistd cimport read, write
+
+from neverblock.engine.clock cimport coarse_now, now
+from neverblock.engine.driver cimport Driver, Endpoint
+from neverblock.engine.readiness cimport Readiness
+from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers, new_handle, new_timer
+from neverblock.engine.sources cimport Sources
+from neverblock.multiplexers.base cimport READ, WRITE, Multiplexer
+
+import sys
+from asyncio import base_events, format_helpers
+from asyncio.log import logger
+
+cdef extern from *:
+    """
+    /* Hands an exception that is set already to Cython. */
+    static int nb_raise_set(void) { return -1; }
+    """
+    int nb_raise_set() except -1
+    int PyObject_GenericSetAttr(object owner, object name, PyObject *value) except -1
+
+cdef enum:
+    UNASKED = 16                    # turns in a row without asking the kernel
+    LONGEST_WAIT = 24 * 3600        # seconds; some kernels refuse longer ones
+    TICK_MS = 20                    # more than the coarse clock can lag
+
+
+cdef int descriptor(object file) except -1:
+    """The descriptor of an int or an object with fileno(), as selectors has it."""
+    cdef int fd
+    if isinstance(file, int):
+        fd = file
+    else:
+        try:
+            fd = int(file.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {file!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+cdef class Engine:
+    """What runs hot in an event loop; stands before asyncio's own loop in the MRO."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.ready = Ready()
+        self.timers = Timers()
+        self.wakeup_fd = self.wakeup_listener = -1
+
+    def __init__(self, Multiplexer multiplexer):
+        self.multiplexer = multiplexer
+        self.sources = Sources(multiplexer, self.ready)
+        self.driver = Readiness(self.sources)
+        self.own_clock = type(self).time is not Engine.time
+
+    def __setattr__(self, name, value):
+        PyObject_GenericSetAttr(self, name, <PyObject *> value)
+        if name == "time":
+            self.own_clock = True
+
+    def __delattr__(self, name):
+        PyObject_GenericSetAttr(self, name, NULL)
+        if name == "time":
+            self.own_clock = type(self).time is not Engine.time
+
+    # Callbacks
+
+    def time(self):
+        """Seconds on the loop's monotonic clock."""
+        return now()
+
+    def call_soon(self, callback, *args, context=None):
+        """Run callback(*args) in the next turn, after what is queued already.
+
+        Returns a Handle. Raises RuntimeError when the loop is closed.
+        """
+        cdef Handle handle
+        if self._closed:
+            self.check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        handle = new_handle(callback, args, context)
+        if self._debug:
+            handle.source_traceback = format_helpers.extract_stack(sys._getframe())
+        self.ready.push(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """call_soon() for any thread: wakes the loop where it waits."""
+        cdef Handle handle
+        if self._closed:
+            self.check_closed()
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = new_handle(callback, args, context)
+        if self._debug:
+            handle.source_traceback = format_helpers.extract_stack(sys._getframe())
+        self.ready.push(handle)
+        self.wake()
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Run callback(*args) after `delay` seconds. Returns a TimerHandle."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.schedule_at(
+            (self.time() if self.own_clock else now()) + delay, callback, args, context,
+            "call_later")
+
+    def call_at(self, when, callback, *args, context=None):
+        """Run callback(*args) at `when`, in seconds on loop.time(). Returns a TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.schedule_at(when, callback, args, context, "call_at")
+
+    cdef TimerHandle schedule_at(
+            self, double when, object callback, tuple args, object context, str caller):
+        cdef TimerHandle handle
+        if self._closed:
+            self.check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, caller)
+        handle = new_timer(when, callback, args, context)
+        if self._debug:
+            handle.source_traceback = format_helpers.extract_stack(sys._getframe())
+        self.timers.push(handle)
+        return handle
+
+    cdef Handle schedule(self, object callback, tuple args):
+        cdef Handle handle = new_handle(callback, args, None)
+        self.ready.push(handle)
+        return handle
+
+    cdef int check_closed(self) except -1:
+        if self._closed:
+            raise RuntimeError(
+                "this event loop belongs to the process that forked this one: "
+                "make a new one here, with asyncio.run() or new_event_loop()"
+                if self.abandoned else "Event loop is closed")
+        return 0
+
+    def _check_closed(self):
+        self.check_closed()
+
+    def _add_callback(self, handle):
+        # asyncio makes handles of its own for signals.
+        if not handle._cancelled:
+            self.ready.push(handle)
+
+    def _add_callback_signalsafe(self, handle):
+        self._add_callback(handle)
+        self.wake()
+
+    def stop(self):
+        """Leave run_forever() at the end of the turn."""
+        self._stopping = True
+
+    # Descriptors
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, READ, callback, args)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, WRITE, callback, args)
+
+    def _remove_reader(self, fd):
+        return self.unwatch(fd, READ)
+
+    def _remove_writer(self, fd):
+        return self.unwatch(fd, WRITE)
+
+    cdef Handle watch(self, object file, int mask, object callback, tuple args):
+        cdef Handle handle
+        cdef int fd
+        self.check_closed()
+        fd = descriptor(file)
+        handle = new_handle(callback, args, None)
+        handle.repeats = True
+        if self._debug:
+            handle.source_traceback = format_helpers.extract_stack(sys._getframe())
+        self.sources.set_handle(fd, mask, handle)
+        return handle
+
+    cdef object unwatch(self, object file, int mask):
+        if self._closed:
+            return False
+        return self.sources.remove_handle(descriptor(file), mask) == 1
+
+    def _transport_of(self, int fd):
+        return self.sources.endpoint(fd)
+
+    # Wake-ups
+
+    def _set_wakeup(self, int listener, int fd):
+        # A byte written to `fd` can be read from `listener`; -1: no more.
+        if self.wakeup_listener >= 0:
+            self.multiplexer.drop(self.wakeup_listener)
+        if listener >= 0:
+            self.multiplexer.add(listener, READ)
+        self.wakeup_listener = listener
+        self.wakeup_fd = fd
+
+    def _write_to_self(self):
+        self.wake()
+
+    cdef int wake(self) except -1:
+        if self.asleep and not self.woken and self.wakeup_fd >= 0:
+            self.woken = True
+            while write(self.wakeup_fd, b"\0", 1) < 0 and errno == EINTR:
+                pass
+        return 0
+
+    cdef int hear(self) except -1:
+        # Signal numbers come this way too, from the C signal handler (PEP 475).
+        cdef char[4096] data
+        cdef ssize_t size = read(self.wakeup_listener, data, sizeof(data))
+        cdef ssize_t i
+        self.woken = False
+        for i in range(size):
+            if data[i] != 0:
+                self._process_self_data(data[:size])
+                break
+        return 0
+
+    # The turn
+
+    def _spin(self):
+        """Take turns until stop() was called."""
+        self.unasked = UNASKED
+        while True:
+            self.turn()
+            if self._stopping:
+                break
+
+    def _run_once(self):
+        self.unasked = UNASKED
+        self.turn()
+
+    cdef int turn(self) except -1:
+        self.turns += 1
+        if self.ready.size == 0 or self._stopping or self.unasked >= UNASKED:
+            self.ask()
+        elif coarse_now() != self.asked:
+            self.ask()
+        else:
+            self.unasked += 1
+        if self.timers.size:
+            self.queue_due_timers()
+        if self._debug:
+            self.run_ready_debugging()
+        else:
+            self.run_ready()
+        return self.driver.flush()
+
+    cdef int ask(self) except -1:
+        cdef double patience = self.patience()
+        cdef int count, i, fd
+        self.asleep = patience != 0
+        try:
+            count = self.multiplexer.wait(patience)
+        finally:
+            self.asleep = False
+        self.unasked = 0
+        self.asked = coarse_now()
+        for i in range(count):
+            fd = self.multiplexer.events[i].fd
+            if fd == self.wakeup_listener:
+                self.hear()
+            else:
+                self.sources.found(fd, self.multiplexer.events[i].mask)
+        return PyErr_CheckSignals()
+
+    cdef double patience(self) except? -2:
+        """How long there is nothing to do but wait, in seconds; below 0: no limit."""
+        cdef double left
+        if self.ready.size or self._stopping or self.driver.has_queued():
+            return 0
+        if self.timers.size == 0:
+            return -1
+        left = self.timers.heap[0].deadline - (self.time() if self.own_clock else now())
+        return min(max(left, 0), LONGEST_WAIT)
+
+    cdef int queue_due_timers(self) except -1:
+        cdef double until
+        if self.own_clock:
+            until = self.time() + self._clock_resolution
+        elif self.timers.heap[0].deadline > coarse_now() + TICK_MS * 1e-3:
+            return 0
+        else:
+            until = now()
+        return self.timers.move_due(until, self.ready)
+
+    cdef int run_ready(self) except -1:
+        cdef Py_ssize_t left = self.ready.size
+        cdef object item
+        while left > 0:
+            left -= 1
+            item = self.ready.pop()
+            if type(item) is Handle or type(item) is TimerHandle:
+                self.run_handle(<Handle> item)
+            else:
+                self.run_other(item)
+        return 0
+
+    cdef int run_handle(self, Handle handle) except -1:
+        if handle.is_cancelled:
+            return 0
+        self.callbacks += 1
+        if handle.run() < 0:
+            self.report(handle)
+        if not handle.repeats:
+            handle.drop()
+        return 0
+
+    cdef int run_other(self, object item) except -1:
+        if isinstance(item, Endpoint):
+            return self.driver.deliver(<Endpoint> item)
+        if not item._cancelled:
+            item._run()
+        return 0
+
+    cdef int run_ready_debugging(self) except -1:
+        cdef Py_ssize_t left = self.ready.size
+        cdef object item
+        cdef double began, took
+        while left > 0:
+            left -= 1
+            item = self.ready.pop()
+            began = now()
+            self._current_handle = None if isinstance(item, Endpoint) else item
+            try:
+                if isinstance(item, Handle):
+                    if (<Handle> item).is_cancelled:
+                        continue
+                    if (<Handle> item).run() < 0:
+                        self.report(item)
+                else:
+                    self.run_other(item)
+            finally:
+                self._current_handle = None
+            took = now() - began
+            if took >= self.slow_callback_duration:
+                logger.warning(
+                    "Executing %s took %.3f seconds",
+                    item if isinstance(item, Endpoint) else base_events._format_handle(item),
+                    took)
+            if isinstance(item, Handle) and not (<Handle> item).repeats:
+                (<Handle> item).drop()
+        return 0
+
+    cdef int report(self, Handle handle) except -1:
+        """A callback raised: tell the exception handler, or leave the loop."""
+        try:
+            nb_raise_set()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            callback = format_helpers._format_callback_source(handle.callback, handle.args)
+            context = {
+                "message": f"Exception in callback {callback}",
+                "exception": error,
+                "handle": handle,
+            }
+            if handle.source_traceback:
+                context["source_traceback"] = handle.source_traceback
+            self.call_exception_handler(context)
+        return 0
+
+    # The end
+
+    def _discard(self):
+        """Forget all that was queued or watched. The loop is closed, or another process's."""
+        self.timers.clear()
+        self.ready.clear()
+        self.sources.clear()
+
+    def _abandon(self):
+        """In a forked child: close without a word to what the parent goes on using."""
+        if not self._closed:
+            self._closed = self.abandoned = True
+            self.asleep = False
+            self.wakeup_fd = self.wakeup_listener = -1
+            self.multiplexer.release()
+
+    def statistics(self):
+        """Counts since the loop was made: turns, callbacks, and the multiplexer's own."""
+        return {
+            "turns": self.turns,
+            "callbacks": self.callbacks,
+            "ready": self.ready.size,
+            "timers": self.timers.size,
+            "multiplexer": self.multiplexer.statistics(),
+        }

@@ -1,0 +1,301 @@
+"""The event loop: our engine in front of asyncio's own set-up.
+
+Servers, name resolution, subprocesses, TLS, executors and exception handling are
+asyncio's; scheduling, descriptors and stream transports are the engine's.
+
+- The loop is one thread's and one process's: in a forked child it is closed at once,
+  with nothing done to the kernel objects that the parent goes on using.
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import weakref
+from asyncio import constants, events, trsock
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from neverblock import multiplexers
+from neverblock.engine.engine import Engine
+from neverblock.engine.stream import StreamTransport
+from neverblock.errors import DescriptorLimitError
+
+#: accept(2) fails with these when the process or the system has run out of something.
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Loop(Engine, asyncio.SelectorEventLoop):
+    """An asyncio event loop on a multiplexer chosen by name.
+
+    backend: "epoll", "kqueue", "poll" or "select"; None: NEVERBLOCK_BACKEND from the
+    environment, else the best there is. Raises ValueError for one that cannot be used.
+    """
+
+    def __init__(self, backend: str | None = None) -> None:
+        if backend is not None:
+            reason = "asked for"
+        elif backend := os.environ.get("NEVERBLOCK_BACKEND"):
+            reason = "NEVERBLOCK_BACKEND"
+        else:
+            backend, reason = multiplexers.default()
+        #: What waits for descriptors, and why that and nothing better.
+        self.backend = backend
+        self.backend_reason = reason
+        multiplexer = multiplexers.create(backend)
+        self._short_of_descriptors: set[socket.socket] = set()
+        self._lent: set[int] = set()
+        Engine.__init__(self, multiplexer)
+        asyncio.SelectorEventLoop.__init__(self, multiplexer)
+        alive.add(self)
+
+    # A run
+
+    def run_forever(self) -> None:
+        """Take turns until stop() is called. Raises RuntimeError where one runs already."""
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        heeds_signals = self._heed_signals()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._spin()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+            if heeds_signals and not self._signal_handlers:
+                signal.set_wakeup_fd(-1)
+
+    def _heed_signals(self) -> bool:
+        # A signal that comes between the last bytecode and the wait would only be seen
+        # after it: the C handler's byte ends the wait. Not where somebody else uses it.
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        try:
+            before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # a subinterpreter
+            return False
+        if before in (-1, self._csock.fileno()):
+            return True
+        signal.set_wakeup_fd(before)
+        return False
+
+    def close(self) -> None:
+        """Close; what is queued is dropped. Raises RuntimeError while it runs."""
+        if self.is_closed():
+            return
+        super().close()
+        self._discard()
+        alive.discard(self)
+
+    def _make_self_pipe(self) -> None:
+        self._ssock, self._csock = socket.socketpair()
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds += 1
+        self._set_wakeup(self._ssock.fileno(), self._csock.fileno())
+
+    def _close_self_pipe(self) -> None:
+        self._set_wakeup(-1, -1)
+        self._ssock.close()
+        self._csock.close()
+        self._ssock = self._csock = None
+        self._internal_fds -= 1
+
+    def _check_closed(self) -> None:
+        Engine._check_closed(self)
+
+    # Transports
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        number = fd
+        if not isinstance(number, int):
+            try:
+                number = int(fd.fileno())
+            except (AttributeError, TypeError, ValueError):
+                raise ValueError(f"Invalid file object: {fd!r}") from None
+        transport = self._transport_of(number) or self._transports.get(number)
+        if transport is not None and number not in self._lent and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> StreamTransport:
+        self._ensure_fd_no_transport(sock)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            set_nodelay(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    async def _sendfile_native(
+        self, transport: StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        descriptor = transport._sock_fd
+        resume = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        self._lent.add(descriptor)
+        try:
+            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+        finally:
+            self._lent.discard(descriptor)
+            transport._reset_empty_waiter()
+            if resume:
+                transport.resume_reading()
+
+    # Servers
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *tls_timeouts: float,
+        **options: float,
+    ) -> None:
+        if sock.fileno() >= 0:  # it may have been closed before accepting was tried again
+            self._add_reader(
+                sock,
+                lambda: self._accept_connection(
+                    protocol_factory, sock, sslcontext, server, backlog, *tls_timeouts, **options
+                ),
+            )
+
+    def _accept_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *tls_timeouts: float,
+        **options: float,
+    ) -> None:
+        # As many as may have queued up since the last readiness.
+        for _ in range(backlog):
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                self._pause_accepting(sock, error)
+                self.call_later(
+                    constants.ACCEPT_RETRY_DELAY,
+                    lambda: self._start_serving(
+                        protocol_factory,
+                        sock,
+                        sslcontext,
+                        server,
+                        backlog,
+                        *tls_timeouts,
+                        **options,
+                    ),
+                )
+                return
+            self._short_of_descriptors.discard(sock)
+            connection.setblocking(False)
+            extra = {"peername": address}
+            if sslcontext is not None:
+                self.create_task(
+                    self._accept_connection2(
+                        protocol_factory,
+                        connection,
+                        extra,
+                        sslcontext,
+                        server,
+                        *tls_timeouts,
+                        **options,
+                    )
+                )
+                continue
+            try:
+                self._make_socket_transport(
+                    connection, protocol_factory(), extra=extra, server=server
+                )
+            except (SystemExit, KeyboardInterrupt):
+                connection.close()
+                raise
+            except BaseException as error:
+                connection.close()
+                if self._debug or isinstance(error, DescriptorLimitError):
+                    self.call_exception_handler(
+                        {
+                            "message": "Error on transport creation for incoming connection",
+                            "exception": error,
+                        }
+                    )
+
+    def _pause_accepting(self, sock: socket.socket, error: OSError) -> None:
+        # Said once, until a connection is accepted again.
+        self._remove_reader(sock)
+        if sock not in self._short_of_descriptors:
+            self._short_of_descriptors.add(sock)
+            self.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource; accepting pauses",
+                    "exception": error,
+                    "socket": trsock.TransportSocket(sock),
+                }
+            )
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._short_of_descriptors.discard(sock)
+        super()._stop_serving(sock)
+
+
+def set_nodelay(sock: socket.socket) -> None:
+    """TCP_NODELAY: what is written leaves at once (tcp(7))."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def new_event_loop() -> Loop:
+    """A new loop, not yet running."""
+    return Loop()
+
+
+def run(
+    main: Coroutine[Any, Any, Any],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
+    debug: bool | None = None,
+    **run_kwargs: Any,
+) -> Any:
+    """Run a coroutine on a new loop and return its result, like asyncio.run (PEP 3156).
+
+    Raises RuntimeError where a loop runs already.
+    """
+    with asyncio.Runner(loop_factory=loop_factory, debug=debug, **run_kwargs) as runner:
+        return runner.run(main)
+
+
+alive: "weakref.WeakSet[Loop]" = weakref.WeakSet()
+
+
+def abandon_parents_loops() -> None:
+    """In a forked child: the loops of the parent are not ours to use."""
+    for loop in list(alive):
+        loop._abandon()
+    alive.clear()
+
+
+os.register_at_fork(after_in_child=abandon_parents_loops)
