@@ -74,10 +74,11 @@ suite: $(INSTALLED) ## The test suite alone, on one Python
 	NEVERBLOCK_BUILD=$(abspath $(BUILD)) $(BIN)/python -m pytest $(ARGS) $(TESTS)
 
 .PHONY: lint
-lint: $(INSTALLED) ## ruff, mypy --strict, cython-lint
+lint: $(INSTALLED) ## ruff, mypy --strict, stubs against the compiled modules, cython-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/stubtest neverblock --concise --ignore-disjoint-bases --allowlist tests/stubtest.txt
 	$(WITH) cython-lint src
 
 .PHONY: conformance
