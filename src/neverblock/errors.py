@@ -22,3 +22,69 @@ class InternalError(RuntimeError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}; this is a bug in neverblock, please report it")
+
+
+class HandlerError(ValueError):
+    """What was named as a handler cannot be one, or cannot be loaded."""
+
+
+class BindError(OSError):
+    """Listening on a bind URL is not possible; ``errno`` is the kernel's where it refused."""
+
+    def __init__(self, url: str, reason: str, errno: int | None = None) -> None:
+        super().__init__(errno, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.url}: {self.reason}"
+
+    def __reduce__(self) -> tuple[type["BindError"], tuple[str, str, int | None]]:
+        return type(self), (self.url, self.reason, self.errno)
+
+
+class ConnectionLostError(ConnectionError):
+    """The peer reset the connection, or the network gave it up: nothing more comes or goes."""
+
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(f"connection with {peer} lost: {reason}")
+        self.peer = peer
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ConnectionLostError"], tuple[str, str]]:
+        return type(self), (self.peer, self.reason)
+
+
+class StreamClosedError(RuntimeError):
+    """A stream was used after this side had closed it, or its sending half."""
+
+
+class StreamBusyError(RuntimeError):
+    """Two tasks receive from one stream: the bytes would go to either. Receive in one task."""
+
+
+class IncompleteReceiveError(EOFError):
+    """The input ended before what was asked for; ``partial`` is what came, already consumed."""
+
+    def __init__(self, partial: bytes, awaited: str) -> None:
+        super().__init__(f"input ended after {len(partial)} bytes while waiting for {awaited}")
+        self.partial = partial
+        self.awaited = awaited
+
+    def __reduce__(self) -> tuple[type["IncompleteReceiveError"], tuple[bytes, str]]:
+        return type(self), (self.partial, self.awaited)
+
+
+class LimitExceededError(ValueError):
+    """The delimiter did not come within ``max_bytes``; nothing was consumed."""
+
+    def __init__(self, delimiter: bytes, max_bytes: int) -> None:
+        super().__init__(
+            f"no {delimiter!r} within {max_bytes} bytes; "
+            f"allow more with max_bytes, or end the connection"
+        )
+        self.delimiter = delimiter
+        self.max_bytes = max_bytes
+
+    def __reduce__(self) -> tuple[type["LimitExceededError"], tuple[bytes, int]]:
+        return type(self), (self.delimiter, self.max_bytes)
