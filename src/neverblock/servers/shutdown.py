@@ -1,0 +1,66 @@
+"""Stopping: SIGTERM or SIGINT starts the drain, a second one ends it; what is left is aborted."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+logger = logging.getLogger("neverblock.server")
+
+
+class Drainable(Protocol):
+    """A server that can come to its end."""
+
+    def stop_accepting(self) -> None: ...
+    def end_input(self) -> None: ...
+    async def wait_idle(self) -> None: ...
+    def abort(self) -> int: ...
+
+
+class StopSignals:
+    """The first stop signal of this process, and the second."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    def receive(self, number: signal.Signals) -> None:
+        if self.first.is_set():
+            self.second.set()
+        else:
+            logger.info("%s: draining; once more to stop at once", number.name)
+            self.first.set()
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Take SIGTERM and SIGINT in the running loop, for as long as this lasts."""
+    loop = asyncio.get_running_loop()
+    received = StopSignals()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, received.receive, number)
+    try:
+        yield received
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def drain(server: Drainable, timeout: float, hurry: asyncio.Event) -> int:
+    """Let open connections finish within ``timeout`` seconds, or until ``hurry`` is set.
+
+    Returns how many had to be aborted.
+    """
+    server.stop_accepting()
+    server.end_input()
+    idle = asyncio.ensure_future(server.wait_idle())
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait((idle, hurried), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    aborted = server.abort()
+    hurried.cancel()
+    await asyncio.wait((idle,), timeout=1.0)  # A handler may refuse to be cancelled.
+    idle.cancel()
+    return aborted

@@ -1,0 +1,150 @@
+"""Servers for tests: one in the running loop, one as a process of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverblock.servers import Handler
+from neverblock.servers.listen import listen
+from neverblock.servers.loop import LoopServer
+
+ROOT = Path(__file__).parents[2]
+
+#: Seconds after which something that should come at once counts as never coming.
+PATIENCE = 20.0
+
+
+@dataclass
+class InLoop:
+    """A server in the running loop."""
+
+    server: LoopServer
+    url: str
+
+    async def connect(self) -> socket.socket:
+        """A client's socket, for the loop's sock_* calls."""
+        return await connect(self.url)
+
+
+@asynccontextmanager
+async def serving(handler: Handler, url: str = "tcp://127.0.0.1:0") -> AsyncIterator[InLoop]:
+    with listen(url) as listener:
+        server = LoopServer(handler, [listener], 16)
+        await server.start()
+        try:
+            yield InLoop(server, listener.url)
+        finally:
+            server.stop_accepting()
+            server.abort()
+            async with asyncio.timeout(PATIENCE):
+                await server.wait_idle()
+
+
+async def connect(url: str) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    family, address = address_of(url)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, address)
+    return sock
+
+
+def address_of(url: str) -> tuple[int, str | tuple[str, int]]:
+    scheme, _, rest = url.partition("://")
+    if scheme == "unix":
+        return socket.AF_UNIX, rest
+    host, _, port = rest.rpartition(":")
+    host = host.strip("[]")
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
+
+
+async def received(sock: socket.socket) -> bytes:
+    """All that comes until the other side ends it."""
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while chunk := await loop.sock_recv(sock, 65536):
+        data += chunk
+    return bytes(data)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a TCP connection the rude way."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
+@dataclass
+class Process:
+    """A server that ``neverblock serve`` runs."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[str]
+    stderr: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        return self.lines[0].split()[2]
+
+    def connect(self, line: int = 0) -> socket.socket:
+        family, address = address_of(self.lines[line].split()[2])
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.settimeout(PATIENCE)
+        sock.connect(address)
+        return sock
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal; the exit code."""
+        os.kill(self.pid, number)
+        return self.process.wait(PATIENCE)
+
+    @property
+    def log(self) -> str:
+        return self.stderr.read_text()
+
+
+@contextmanager
+def served(
+    handler: str, *options: str, binds: tuple[str, ...] = ("tcp://127.0.0.1:0",)
+) -> Iterator[Process]:
+    """``neverblock serve``, as soon as it says that it listens."""
+    command = [sys.executable, "-m", "neverblock", "serve", handler, *options]
+    for bind in binds:
+        command += ["--bind", bind]
+    with tempfile.NamedTemporaryFile() as stderr, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        try:
+            lines = [process.stdout.readline().rstrip("\n") for _ in binds]
+            running = Process(process, lines, Path(stderr.name))
+            assert all(line.startswith("listening on ") for line in lines), running.log
+            yield running
+        finally:
+            process.kill()
+
+
+def neverblock(
+    *arguments: str, cwd: Path = ROOT, **options: object
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "neverblock", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=cwd,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
