@@ -1,0 +1,46 @@
+"""The command line: ``neverblock run``, ``serve``, ``info``. Thin: each command is a file here.
+
+A command returns what is left to do once click is out of the way, or None: a program that
+``run`` starts must see neither click's frames nor its handling of exceptions.
+"""
+
+from collections.abc import Callable
+
+import click
+
+from neverblock.cli.info import info
+from neverblock.cli.refusal import one_line
+from neverblock.cli.run import run
+from neverblock.cli.serve import serve
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each command explains itself: neverblock serve --help",
+)
+@click.version_option(package_name="neverblock", message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """An asyncio event loop with an engine of its own, and servers that run on it."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (run, serve, info):
+    commands.add_command(command)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; its exit code: 0 done, 1 failed, 2 asked for something impossible."""
+    try:
+        rest: Callable[[], int] | int | None = commands.main(
+            args, prog_name="neverblock", standalone_mode=False
+        )
+    except click.ClickException as error:
+        click.echo(one_line(error), err=True)
+        return error.exit_code
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        return 1
+    return rest() if callable(rest) else rest or 0

@@ -1,0 +1,59 @@
+"""Which event loop the commands run on: the one place that names it."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+import click
+
+from neverblock import multiplexers
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+
+def backend_option(command: Callable[..., object]) -> Callable[..., object]:
+    """``--backend``, refused with the reason where it cannot be had."""
+    return click.option(
+        "--backend",
+        metavar="NAME",
+        callback=usable,
+        help=f"What the loop waits with: {', '.join(multiplexers.REGISTRY)}. "
+        "Default: $NEVERBLOCK_BACKEND, else the best one here; `neverblock info` lists them.",
+    )(command)
+
+
+def usable(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        try:
+            multiplexers.create(name).close()
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return name
+
+
+def factory(backend: str | None, debug: bool = False) -> LoopFactory:
+    """A factory of loops with that backend (None: the default)."""
+
+    def new_event_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop(multiplexers.create(backend or "epoll"))
+        if debug:
+            loop.set_debug(True)
+        return loop
+
+    return new_event_loop
+
+
+def make_default(new_event_loop: LoopFactory) -> None:
+    """Let asyncio itself make its loops with that factory, for the rest of the process."""
+    if sys.version_info >= (3, 14):
+        # Policies are deprecated; asyncio's own code looks this function up when it needs a loop.
+        for module in (asyncio, asyncio.events):
+            setattr(module, "new_event_loop", new_event_loop)  # noqa: B010
+        return
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            return new_event_loop()
+
+    asyncio.set_event_loop_policy(Policy())
