@@ -1,0 +1,51 @@
+"""The loops under comparison: how each is made, and why one is not available."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from functools import partial
+
+from bench.errors import Unsupported
+
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+OURS = "neverblock"
+C_SERVER = "C"
+PEERS = ("uvloop", "rloop")
+LOOPS = ("asyncio", *PEERS, OURS)
+
+
+def factory(name: str) -> Factory:
+    """The zero-argument factory of a loop.
+
+    `name` is one of `LOOPS`, any other module that has `new_event_loop`, or `neverblock:BACKEND`
+    for one backend of ours. Raises `Unsupported` with the reason where it cannot be had.
+    """
+    if name == "asyncio":
+        return asyncio.SelectorEventLoop
+    module_name, _, backend = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise Unsupported(f"{module_name} cannot be imported ({error})") from None
+    if backend:
+        if not hasattr(module, "Loop"):
+            raise Unsupported(f"{module_name} {version(name)} has no Loop to choose a backend of")
+        return partial(module.Loop, backend=backend)
+    if not hasattr(module, "new_event_loop"):
+        raise Unsupported(f"{module_name} {version(name)} has no new_event_loop")
+    return module.new_event_loop
+
+
+def version(name: str) -> str:
+    """The version of a loop's package; for asyncio, Python's."""
+    if name == "asyncio":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(name.partition(":")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
