@@ -1,6 +1,7 @@
 """Fixtures shared by the tests of the engine and of faults; a conftest imports them all."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from .loops import HEAVY_KINDS, KINDS, landed, new_loop
 
 __all__ = [
+    "descriptors",
     "kind",
     "loop",
     "program",
@@ -40,6 +42,22 @@ def pytest_generate_tests(metafunc):
 
 class Hung(SystemExit):
     """The time limit's failure in a form that leaves a loop from inside a callback."""
+
+
+@pytest.fixture
+def descriptors():
+    """A function that tells the descriptors open now."""
+
+    def open_now():
+        found = {}
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            except FileNotFoundError:  # the one of the listing itself
+                continue
+        return found
+
+    return open_now
 
 
 class Trouble(list):
@@ -101,16 +119,24 @@ def wire(request):
 
 @pytest.fixture
 def program(kind):
-    """Run a Python file, given the kind as its first argument, to its end or to a timeout."""
+    """Run a Python file, or a source text, in a process of its own; the kind is its argument."""
 
-    def program(path, *args, timeout=50, start=False, interpreter=(), **kwargs):
-        command = [sys.executable, *interpreter, str(path), kind, *map(str, args)]
-        environ = dict(os.environ, PYTHONPATH=str(ROOT))
-        environ.pop("PYTHONASYNCIODEBUG", None)
-        environ.update(kwargs.pop("env", {}))
-        kwargs = {"env": environ, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
-        if start:
-            return subprocess.Popen(command, **kwargs)
-        return subprocess.run(command, timeout=timeout, check=False, text=True, **kwargs)
+    @contextlib.contextmanager
+    def started(what, *args, interpreter=(), env=None, **kwargs):
+        what = [str(what)] if isinstance(what, Path) else ["-c", what]
+        command = [sys.executable, *interpreter, *what, kind, *map(str, args)]
+        environ = dict(os.environ, PYTHONPATH=str(ROOT), **(env or {}))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environ, text=True, **pipes | kwargs) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
+    def program(what, *args, timeout=50, **kwargs):
+        with started(what, *args, **kwargs) as process:
+            out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    program.started = started
     return program
