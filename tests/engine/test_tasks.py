@@ -180,7 +180,7 @@ def test_names_are_resolved(run):
         assert {info[4][0] for info in found} & {"127.0.0.1", "::1"}
         host, service = await loop.getnameinfo(("127.0.0.1", 80), 3)
         assert (host, service) == ("127.0.0.1", "80")
-        with pytest.raises(OSError):  # noqa: PT011
+        with pytest.raises(OSError):
             await loop.getaddrinfo("no-such-name.invalid", 80)
 
     run(main)
