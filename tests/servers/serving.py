@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -87,7 +86,8 @@ class Process:
 
     process: "subprocess.Popen[str]"
     lines: list[str]
-    stderr: Path
+    log: str = ""
+    """What it logged, as far as it was waited for."""
 
     @property
     def pid(self) -> int:
@@ -104,14 +104,26 @@ class Process:
         sock.connect(address)
         return sock
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal; the exit code."""
+    def send(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.pid, number)
-        return self.process.wait(PATIENCE)
 
-    @property
-    def log(self) -> str:
-        return self.stderr.read_text()
+    def wait_until_logged(self, text: str) -> None:
+        assert self.process.stderr is not None
+        while text not in self.log:
+            line = self.process.stderr.readline()
+            assert line, f"ended without logging {text!r}: {self.log}"
+            self.log += line
+
+    def wait(self) -> int:
+        """Wait until it ends; the exit code."""
+        assert self.process.stderr is not None
+        code = self.process.wait(PATIENCE)
+        self.log += self.process.stderr.read()
+        return code
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.send(number)
+        return self.wait()
 
 
 @contextmanager
@@ -122,15 +134,16 @@ def served(
     command = [sys.executable, "-m", "neverblock", "serve", handler, *options]
     for bind in binds:
         command += ["--bind", bind]
-    with tempfile.NamedTemporaryFile() as stderr, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         try:
-            lines = [process.stdout.readline().rstrip("\n") for _ in binds]
-            running = Process(process, lines, Path(stderr.name))
-            assert all(line.startswith("listening on ") for line in lines), running.log
-            yield running
+            server = Process(process, [process.stdout.readline().rstrip("\n") for _ in binds])
+            if not all(line.startswith("listening on ") for line in server.lines):
+                server.wait()
+                raise AssertionError(server.log)
+            yield server
         finally:
             process.kill()
 

@@ -1,13 +1,14 @@
 """Which event loop the commands run on: the one place that names it."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
 import click
 
-from neverblock import multiplexers
+from neverblock import Loop, multiplexers
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -24,9 +25,10 @@ def backend_option(command: Callable[..., object]) -> Callable[..., object]:
 
 
 def usable(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
-    if name is not None:
+    backend = name or os.environ.get("NEVERBLOCK_BACKEND")
+    if backend:
         try:
-            multiplexers.create(name).close()
+            multiplexers.create(backend).close()
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
     return name
@@ -36,7 +38,7 @@ def factory(backend: str | None, debug: bool = False) -> LoopFactory:
     """A factory of loops with that backend (None: the default)."""
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
-        loop = asyncio.SelectorEventLoop(multiplexers.create(backend or "epoll"))
+        loop = Loop(backend)
         if debug:
             loop.set_debug(True)
         return loop

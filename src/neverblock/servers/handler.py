@@ -219,10 +219,7 @@ def check(handler: object, name: str) -> Handler:
             f"{name} is {type(handler).__name__}, which cannot be called; "
             f"name an `async def {name.rpartition(':')[2]}(stream)`"
         )
-    called = type(handler).__call__
-    if inspect.isclass(handler) or not (
-        inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
-    ):
+    if not is_async(handler):
         raise HandlerError(
             f"{name} is not async; write `async def {name.rpartition(':')[2]}(stream)` "
             f"and await what the stream does"
@@ -237,3 +234,12 @@ def check(handler: object, name: str) -> Handler:
     except ValueError:
         pass  # A signature that cannot be read is not a wrong one.
     return handler
+
+
+def is_async(handler: Any) -> bool:
+    """Whether calling it makes a coroutine: an async function, or an object that acts as one."""
+    if inspect.isclass(handler):
+        return False
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        type(handler).__call__
+    )

@@ -38,9 +38,11 @@ async def serve(
             aborted = await drain(server, drain_timeout, stop.second)
     if aborted:
         logger.warning(
-            "%d %s not finish within the drain timeout of %g s: aborted",
+            "%s: %d connection%s aborted",
+            "second signal"
+            if stop.second.is_set()
+            else f"drain timeout of {drain_timeout:g} s is over",
             aborted,
-            "connection did" if aborted == 1 else "connections did",
-            drain_timeout,
+            "" if aborted == 1 else "s",
         )
     return aborted

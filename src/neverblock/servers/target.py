@@ -46,7 +46,7 @@ def load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerError(import_failure(path, f"python {path}", error)) from error
     return module
 
@@ -62,11 +62,11 @@ def load_module(name: str) -> ModuleType:
             f"no module {error.name}; start where it can be imported, or name a file that ends "
             f"in .py"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerError(import_failure(name, f"python -m {name}", error)) from error
 
 
-def import_failure(what: str, command: str, error: Exception) -> str:
+def import_failure(what: str, command: str, error: BaseException) -> str:
     """One line on a module that raises when it is imported."""
     where = what
     if isinstance(error, SyntaxError) and error.lineno is not None:
