@@ -1,11 +1,14 @@
 """An asyncio event loop with an engine of its own, and what stands on it."""
 
-import warnings
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neverblock import multiplexers
 from neverblock.loop import Loop, new_event_loop, run
+
+if TYPE_CHECKING:
+    from neverblock.policy import EventLoopPolicy as EventLoopPolicy
+    from neverblock.policy import install as install
 
 __all__ = [
     "EventLoopPolicy",
