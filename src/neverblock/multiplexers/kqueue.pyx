@@ -71,15 +71,15 @@ cdef class KqueueMultiplexer(Multiplexer):
         table_free(&self.masks)
 
     # Adds or deletes the kernel's filter of one side; `masks` says at any time which there are.
-    cdef int control(self, int fd, int side, bint wanted) except -1:
+    # The kernel forgets a descriptor by itself when its owner closes it: drop is `lenient`.
+    cdef int control(self, int fd, int side, bint wanted, bint lenient=False) except -1:
         cdef int filter = EVFILT_READ if side == READ else EVFILT_WRITE
         cdef int mask = table_get(&self.masks, fd)
-        if wanted == bool(mask & side):
+        if wanted == ((mask & side) != 0):
             return 0
         self.handed_in += 1
         if neverblock_kevent_change(self.queue, fd, filter, EV_ADD if wanted else EV_DELETE) < 0:
-            # The kernel forgets a descriptor by itself when its owner closes it.
-            if wanted or (errno != EBADF and errno != ENOENT):
+            if not lenient or (errno != EBADF and errno != ENOENT):
                 fail(errno)
         return table_put(&self.masks, fd, mask ^ side)
 
@@ -105,8 +105,8 @@ cdef class KqueueMultiplexer(Multiplexer):
 
     cdef int drop(self, int fd) except -1:
         if not self.closed:
-            self.control(fd, READ, False)
-            self.control(fd, WRITE, False)
+            self.control(fd, READ, False, lenient=True)
+            self.control(fd, WRITE, False, lenient=True)
         return 0
 
     cdef int make_room(self) except -1:
