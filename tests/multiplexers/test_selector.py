@@ -1,47 +1,17 @@
-"""Each multiplexer as a ``selectors.BaseSelector``: CPython's own tests and what they leave."""
+"""Each multiplexer as a ``selectors.BaseSelector``, beyond what CPython's own tests look at."""
 
 import asyncio
 import re
 import socket
-import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 import pytest
-from test import test_selectors
 
-from neverblock import multiplexers
 from neverblock.multiplexers import Selector
 
 Connected = Callable[[], tuple[socket.socket, socket.socket]]
-
-#: CPython's cases, by our backend that stands in for the class each was written for.
-CASES: dict[str, type[unittest.TestCase]] = {
-    "epoll": test_selectors.EpollSelectorTestCase,
-    "kqueue": test_selectors.KqueueSelectorTestCase,
-    "poll": test_selectors.PollSelectorTestCase,
-    "select": test_selectors.SelectSelectorTestCase,
-}
-LEFT_OUT = {
-    "test_timeout": "asserts how long a wait took, which a busy machine decides",
-    "test_empty_select_timeout": "asserts how long a wait took",
-    "test_modify_unregister": "patches the class that the standard library's selector wraps",
-}
-
-
-def cpython_tests() -> Iterator[tuple[str, str]]:
-    for name, obstacle in multiplexers.available().items():
-        if obstacle is None:
-            for test in unittest.TestLoader().getTestCaseNames(CASES[name]):
-                if test not in LEFT_OUT:
-                    yield name, test
-
-
-@pytest.mark.parametrize(("backend", "name"), list(cpython_tests()))
-def test_cpython(backend: str, name: str) -> None:
-    selector = getattr(multiplexers, multiplexers.REGISTRY[backend][0])
-    type("Case", (CASES[backend],), {"SELECTOR": selector})(name).debug()
 
 
 def test_modify_that_fails_unregisters(
