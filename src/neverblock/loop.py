@@ -169,14 +169,17 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: float,
-        **options: float,
     ) -> None:
-        if sock.fileno() >= 0:  # it may have been closed before accepting was tried again
+        if sock.fileno() != -1:  # it may have been closed before accepting was tried again
             self._add_reader(
                 sock,
-                lambda: self._accept_connection(
-                    protocol_factory, sock, sslcontext, server, backlog, *tls_timeouts, **options
-                ),
+                self._accept_connection,
+                protocol_factory,
+                sock,
+                sslcontext,
+                server,
+                backlog,
+                *tls_timeouts,
             )
 
     def _accept_connection(
@@ -187,7 +190,6 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: float,
-        **options: float,
     ) -> None:
         # As many as may have queued up since the last readiness.
         for _ in range(backlog):
@@ -201,15 +203,13 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 self._pause_accepting(sock, error)
                 self.call_later(
                     constants.ACCEPT_RETRY_DELAY,
-                    lambda: self._start_serving(
-                        protocol_factory,
-                        sock,
-                        sslcontext,
-                        server,
-                        backlog,
-                        *tls_timeouts,
-                        **options,
-                    ),
+                    self._start_serving,
+                    protocol_factory,
+                    sock,
+                    sslcontext,
+                    server,
+                    backlog,
+                    *tls_timeouts,
                 )
                 return
             self._short_of_descriptors.discard(sock)
@@ -224,7 +224,6 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                         sslcontext,
                         server,
                         *tls_timeouts,
-                        **options,
                     )
                 )
                 continue
@@ -247,7 +246,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
 
     def _pause_accepting(self, sock: socket.socket, error: OSError) -> None:
         # Said once, until a connection is accepted again.
-        self._remove_reader(sock)
+        self._remove_reader(sock.fileno())
         if sock not in self._short_of_descriptors:
             self._short_of_descriptors.add(sock)
             self.call_exception_handler(

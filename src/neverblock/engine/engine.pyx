@@ -24,7 +24,6 @@ from neverblock.multiplexers.base cimport READ, WRITE, Multiplexer
 
 import sys
 from asyncio import base_events, format_helpers
-from asyncio.log import logger
 
 cdef extern from *:
     """
@@ -358,7 +357,7 @@ cdef class Engine:
                 self._current_handle = None
             took = now() - began
             if took >= self.slow_callback_duration:
-                logger.warning(
+                base_events.logger.warning(
                     "Executing %s took %.3f seconds",
                     item if isinstance(item, Endpoint) else base_events._format_handle(item),
                     took)

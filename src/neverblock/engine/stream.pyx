@@ -126,7 +126,10 @@ cdef class StreamEndpoint(Endpoint):
                 "protocol": self.protocol,
             })
         self.started = True
-        self.receive_if_due()
+        try:
+            self.receive_if_due()
+        except OSError as error:
+            self._fatal_error(error, "Fatal read error on socket transport")
         if waiter is not None and not waiter.cancelled():
             waiter.set_result(None)
 
@@ -485,6 +488,10 @@ cdef class StreamEndpoint(Endpoint):
     @property
     def _protocol(self):
         return self.protocol
+
+    @property
+    def _protocol_paused(self):
+        return self.marks.paused
 
     @property
     def _conn_lost(self):

@@ -2,12 +2,14 @@
 
 cdef extern from *:
     """
-    /* asyncio.BaseTransport has one slot; the size is checked when it is imported. */
-    typedef struct { PyObject_HEAD PyObject *extra; } NbAsyncioTransport;
+    /* asyncio's class has these slots; the size is checked when it is imported. */
+    #define NB_SLOTS 5
+    typedef struct { PyObject_HEAD PyObject *slots[NB_SLOTS]; } NbAsyncioTransport;
     """
-    ctypedef class asyncio.transports.Transport [object NbAsyncioTransport, check_size error]:
+    ctypedef class asyncio.transports._FlowControlMixin [
+            object NbAsyncioTransport, check_size error]:
         pass
 
 
-cdef class TransportBase(Transport):
+cdef class TransportBase(_FlowControlMixin):
     pass

@@ -3,7 +3,9 @@
 asyncio.Transport is made in Python: its deallocator and its visitor look for the first
 class below the object's own that was not, find ours, and call it; ours calls its base's:
 a circle. TransportBase ends it with slots of its own, which do what little an
-asyncio.Transport needs: make, visit, clear and free one reference.
+asyncio.Transport needs: make, visit, clear and free a few references. (It extends
+_FlowControlMixin, a Transport with four more slots, because asyncio's sendfile() asks
+for one.)
 
 It stands in a module of its own because within a module Cython calls the slots it wrote
 itself, and not these.
@@ -15,12 +17,14 @@ cdef extern from *:
     """
     static int nb_transport_traverse(PyObject *self, visitproc visit, void *arg) {
         Py_VISIT(Py_TYPE(self));
-        Py_VISIT(((NbAsyncioTransport *) self)->extra);
+        for (int i = 0; i < NB_SLOTS; i++)
+            Py_VISIT(((NbAsyncioTransport *) self)->slots[i]);
         return 0;
     }
 
     static int nb_transport_clear(PyObject *self) {
-        Py_CLEAR(((NbAsyncioTransport *) self)->extra);
+        for (int i = 0; i < NB_SLOTS; i++)
+            Py_CLEAR(((NbAsyncioTransport *) self)->slots[i]);
         return 0;
     }
 
@@ -46,7 +50,7 @@ cdef extern from *:
     void nb_own_slots(PyTypeObject *type) noexcept
 
 
-cdef class TransportBase(Transport):
+cdef class TransportBase(_FlowControlMixin):
     """What is left of asyncio.Transport when its memory is ours to manage."""
 
 

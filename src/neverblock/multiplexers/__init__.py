@@ -37,8 +37,9 @@ def available() -> dict[str, str | None]:
 
 def default() -> tuple[str, str]:
     """The best backend that can be used, and why none of the better ones: "" for no reason."""
-    reasons: list[str] = []
-    for name, reason in available().items():
+    reasons = [f"{name} {reason}" for name, reason in PLANNED.items()]
+    for name in REGISTRY:  # no further than needed: every new loop asks
+        reason = obstacle(name)
         if reason is None:
             return name, ", ".join(reasons)
         reasons.append(f"{name} {reason}")
