@@ -1,5 +1,6 @@
 """``neverblock run``: a Python program as ``python`` would run it, with our loop in asyncio."""
 
+import builtins
 import io
 import os
 import runpy
@@ -57,6 +58,7 @@ def as_main(program: str, is_module: bool) -> None:
     The module stays in place afterwards: threads and exit handlers of the program may need it.
     """
     main = ModuleType("__main__")
+    vars(main).update(__annotations__={}, __builtins__=builtins)
     sys.modules["__main__"] = main
     try:
         if is_module:
@@ -64,14 +66,13 @@ def as_main(program: str, is_module: bool) -> None:
             # Private, but it is what `python -m` itself calls, the same in every version.
             runpy._run_module_as_main(program)  # type: ignore[attr-defined]
         elif os.path.isdir(program) or zipfile.is_zipfile(program):
-            replace_first_path(program)
+            replace_first_path(os.path.abspath(program))
             runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
         else:
             replace_first_path(os.path.dirname(os.path.realpath(program)))
             file = os.path.abspath(program)
             vars(main).update(
                 __file__=file,
-                __builtins__=sys.modules["builtins"],
                 __cached__=None,
                 __loader__=SourceFileLoader("__main__", file),
             )
