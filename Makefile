@@ -113,7 +113,7 @@ $(VENV)/.bench: requirements/bench.txt $(CREATED)
 
 .PHONY: soak
 soak: $(INSTALLED) ## A million connections: no growth of memory (many minutes)
-	$(BIN)/python bench/soak.py $(ARGS)
+	$(BIN)/python -m bench.soak $(ARGS)
 
 SANITIZED := -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false \
 	-Csetup-args=-Dbuildtype=debugoptimized
