@@ -62,7 +62,7 @@ def available(names: list[str], console: Console) -> list[str]:
 
 def list_rows(console: Console) -> None:
     for row in ROWS:
-        bar = report.bar_text(row, {}).partition(":")[0]
+        bar = report.bar_text(row, {})
         console.print(f"{row.group:12}{row.name:42}{bar}", markup=False, highlight=False)
 
 
@@ -121,7 +121,7 @@ def save(run: report.Run, name: str) -> Path:
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="A row, a group (scheduling, echo, memory) or a pattern; may be given again.  [default: all]",
+    help="A row, a group (scheduling, echo, memory) or a pattern; repeatable.  [default: all]",
 )
 @click.option(
     "--loops",

@@ -15,6 +15,8 @@ from bench.loops import C_SERVER, OURS
 from bench.rows import Row
 from bench.run import Results, loops_of
 
+ABSENT = "-"
+TIMES = "\N{MULTIPLICATION SIGN}"
 MEANINGS = {
     "scheduling": "operations a second on one core; more is better",
     "echo": "server CPU per echo, and echoes a second; less CPU is better",
@@ -57,7 +59,10 @@ class Run:
                     told.setdefault(reason, {}).setdefault(name, []).append(loop)
         found = list(self.doubts)
         for reason, rows in told.items():
-            places = (f"{name} ({', '.join(loops)})" for name, loops in rows.items())
+            places = (
+                name if len(loops) == len(self.results[name]) else f"{name} ({', '.join(loops)})"
+                for name, loops in rows.items()
+            )
             found.append(f"{reason}: {'; '.join(places)}")
         return found + self.errors()
 
@@ -77,9 +82,9 @@ def ours_of(cells: Cells) -> str | None:
 def cell_text(row: Row, cells: Cells, loop: str) -> str:
     cell: Cell | None = cells.get(loop)
     if cell is None or cell.unsupported:
-        return "–"
+        return ABSENT
     if cell.median is None:
-        return "broke" if cell.errors else "–"
+        return "broke" if cell.errors else ABSENT
     unit = "" if row.unit == "/s" else f" {row.unit}"
     text = f"{number(cell.median)}{unit}"
     if len(cell.values) > 1:
@@ -88,9 +93,9 @@ def cell_text(row: Row, cells: Cells, loop: str) -> str:
         text += f"\n{number(throughput)}/s"
         found = ratio(row, cells, loop)
         if found and loop != C_SERVER:
-            text += f"  {found.median:.2f}×"
+            text += f"\n{found.median:.2f} {TIMES}"
     if cell.errors:
-        text += f"\nbroke {len(cell.errors)}×"
+        text += f"\nbroke in {len(cell.errors)}"
     return text
 
 
@@ -98,10 +103,10 @@ def ratio_text(row: Row, cells: Cells) -> str:
     ours = ours_of(cells)
     found = ratio(row, cells, ours) if ours else None
     if not found:
-        return "–"
-    text = f"{found.median:.2f}× {found.reference}"
+        return ABSENT
+    text = f"{found.median:.2f} {TIMES} {found.reference}"
     if found.highest > found.lowest:
-        text += f"\n{found.lowest:.2f}–{found.highest:.2f}"
+        text += f"\n{found.lowest:.2f} to {found.highest:.2f}"
     return text
 
 
@@ -110,12 +115,12 @@ def bar_text(row: Row, cells: Cells) -> str:
     if not bar:
         return ""
     sign = "≥" if row.more_is_better else "≤"
-    unit = "×" if bar.of == "ratio" else f" {row.unit}"
+    unit = f" {TIMES}" if bar.of == "ratio" else f" {row.unit}"
     text = f"{sign} {bar.limit:g}{unit}"
     found = verdict(row, cells)
     if not found:
-        return f"{text}: no figure"
-    text += ": pass" if found.passed else ": FAIL"
+        return text
+    text += "\npass" if found.passed else "\nFAIL"
     if found.passed and not found.aim_reached:
         text += f"\naim {bar.aim:g}{unit}"
     return text
@@ -126,7 +131,7 @@ def tables(run: Run) -> dict[str, list[list[str]]]:
     found: dict[str, list[list[str]]] = {}
     for row in run.rows:
         loops = loops_of(row, run.loops)
-        head = [row.group, *loops, OURS + " / best", "bar"]
+        head = [row.group, *loops, OURS + "\n/ best", "bar"]
         cells = run.results[row.name]
         line = [row.name, *(cell_text(row, cells, loop) for loop in loops)]
         line += [ratio_text(row, cells), bar_text(row, cells)]
@@ -167,8 +172,9 @@ def markdown(run: Run) -> str:
     """The same report for the repository."""
     lines = [f"# Benchmark of {dated(run)}", "", summary(run) + ".", ""]
     for group, (head, *body) in tables(run).items():
-        lines += [f"## {group.capitalize()}", "", MEANINGS[group].capitalize() + ".", ""]
-        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+        meaning = MEANINGS[group]
+        lines += [f"## {group.capitalize()}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
+        lines += [f"| {' | '.join(head)} |".replace("\n", " "), f"|{'---|' * len(head)}"]
         lines += [f"| {' | '.join(line)} |".replace("\n", "<br>") for line in body] + [""]
     if remarks := run.remarks():
         lines += ["## Remarks", "", *(f"- {remark}" for remark in remarks), ""]

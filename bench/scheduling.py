@@ -20,12 +20,10 @@ WITH_BAR = {
     "sleep(0)",
     "threadsafe wake",
 }
-DISTURBED = 0.05
+DISTURBED = 0.1
 
 
 def measurement(workload: str) -> Callable[[str, Settings], Sample]:
-    waits = WORKLOADS[workload].waits
-
     def measure(loop: str, settings: Settings) -> Sample:
         seconds = 0.12 if settings.quick else 0.45
         arguments = [loop, workload, str(seconds), str(settings.server_core)]
@@ -34,11 +32,9 @@ def measurement(workload: str) -> Callable[[str, Settings], Sample]:
         )
         if reason := result.get("unsupported"):
             raise Unsupported(reason)
-        notes = ()
-        # Threads that hand over to each other on one core wait for it by design.
-        if waits and result["wall"] > result["cpu"] * (1 + 2 * DISTURBED):
-            notes = ("core shared with others",)
-        return Sample(result.pop("per_second"), result, notes)
+        value = result.pop("per_second")
+        shared = result["per_second_of_wall"] < value * (1 - DISTURBED)
+        return Sample(value, result, ("core shared with others, or idle",) if shared else ())
 
     return measure
 

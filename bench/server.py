@@ -3,8 +3,8 @@
     python -m bench.server --loop LOOP --kind protocol|streams|sock --bind tcp:0|unix:PATH --core N
 
 Prints "listening ADDRESS" once it accepts. A kind is one coroutine function in `KINDS` that starts
-the server and returns its address. A line on standard input collects garbage and is answered by a line, so that
-memory is read at the same point for every loop; its end ends the process.
+the server and returns its address. A line on standard input collects garbage and is answered by a
+line, so that memory is read at the same point for every loop; its end ends the process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The scheduling workloads: each does `n` operations on the running loop.
 
-A workload is one coroutine function `(loop, n)`, registered by `@workload`. `waits` marks those in
-which threads hand over to each other: they are timed by the wall clock, the rest by the CPU clock
-of the process, which a neighbour on the same core does not move.
+A workload is one coroutine function `(loop, n)`, registered by `@workload`. None leaves its core
+idle: there is always a callback to run or a thread to hand over to.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ class Workload:
     name: str
     run: Run
     step: int
-    waits: bool
 
 
 WORKLOADS: dict[str, Workload] = {}
 
 
-def workload(name: str, *, step: int = 1, waits: bool = False) -> Callable[[Run], Run]:
+def workload(name: str, *, step: int = 1) -> Callable[[Run], Run]:
     def register(run: Run) -> Run:
-        WORKLOADS[name] = Workload(name, run, step, waits)
+        WORKLOADS[name] = Workload(name, run, step)
         return run
 
     return register
@@ -143,7 +141,7 @@ async def timeout(loop: asyncio.AbstractEventLoop, n: int) -> None:
             await asyncio.sleep(0)
 
 
-@workload("threadsafe wake", waits=True)
+@workload("threadsafe wake")
 async def threadsafe_wake(loop: asyncio.AbstractEventLoop, n: int) -> None:
     """Round trips: a thread wakes the sleeping loop, the callback wakes the waiting thread."""
     done = loop.create_future()
@@ -162,7 +160,7 @@ async def threadsafe_wake(loop: asyncio.AbstractEventLoop, n: int) -> None:
     thread.join()
 
 
-@workload("to_thread", waits=True)
+@workload("to_thread")
 async def to_thread(loop: asyncio.AbstractEventLoop, n: int) -> None:
     """Round trips to a worker thread of the default executor."""
     for _ in range(n):
