@@ -9,8 +9,11 @@ SHELL := /bin/bash
 # The first Python that is new enough; name another with PYTHON=…
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(ENOUGH)' 2>/dev/null && echo $$p && break; done)
-ifeq ($(strip $(PYTHON)),)
+ifndef PYTHON
+PYTHON := $(shell for p in $(CANDIDATES); do $$p -c '$(ENOUGH)' 2>/dev/null && echo $$p && break; done)
+endif
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+ifeq ($(VERSION),)
 $(error no Python 3.11 or newer is on PATH: install one, or name it with PYTHON=/path/to/python)
 endif
 
@@ -46,10 +49,13 @@ help: ## Show this help
 	@echo
 	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TESTS=$(TESTS)  ARGS=$(ARGS)  BACKEND=$(BACKEND)'
 
-$(CREATED):
-	@echo "creating $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@touch $@
+# Anew, too, when PYTHON is another version by now.
+$(CREATED): $(if $(filter $(VERSION),$(shell cat $(CREATED) 2>/dev/null)),,FORCE)
+	@echo 'creating $(VENV) with Python $(VERSION)'
+	@rm -rf $(BUILD) && $(PYTHON) -m venv --clear $(VENV)
+	@echo $(VERSION) >$@
+
+.PHONY: FORCE
 
 $(DEPENDENCIES): $(CREATED) $(LOCK)
 	@echo 'installing what $(LOCK) pins into $(VENV)'
