@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 EXAMPLES = """
 \b
 Examples:
-  python -m bench                           every row on every loop, about a quarter of an hour
+  python -m bench                           every row on every loop, about twenty minutes
   python -m bench --quick                   the same in short form: a first look, not a result
   python -m bench --rows scheduling         one group
   python -m bench --rows 'timers*' --rows 'echo protocol 1*' --loops neverblock,rloop,C
