@@ -53,7 +53,10 @@ def open_entrance(loop: str, backend: str) -> Entrance:
     probe = make(None)
     made = type(probe)
     probe.close()
-    entrance = Entrance("SelectorEventLoop", (), {"make": staticmethod(make), "made": made})
+    # It extends the class it stands for: a loop under test may look up methods of that by name.
+    real = asyncio.SelectorEventLoop
+    body = {"make": staticmethod(make), "made": made}
+    entrance = Entrance(real.__name__, (real,), body)
     for namespace in (asyncio, unix_events):
         for name in ("SelectorEventLoop", "EventLoop"):
             if hasattr(namespace, name):

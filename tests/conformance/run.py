@@ -287,7 +287,7 @@ def as_json(loop: str, verdicts: dict[str, dict[str, Verdict]]) -> dict[str, obj
         "loop": loop,
         "backends": {
             backend: {
-                test: {"kind": verdict.kind, "reason": verdict.why, **asdict(verdict.result)}
+                test: {"kind": verdict.kind, **asdict(verdict.result), "reason": verdict.why}
                 for test, verdict in tests.items()
             }
             for backend, tests in verdicts.items()

@@ -37,14 +37,10 @@ class Settings:
 @dataclass
 class Result:
     outcome: str  # "passed", "skipped" or "failed"
-    why: str = ""
+    reason: str = ""  # one line
+    why: str = ""  # the traceback, or the end of what the worker wrote
     uses: int = 0  # loops under test made while it ran
     seconds: float = 0.0
-
-    @property
-    def reason(self) -> str:
-        """The last line of why."""
-        return (self.why.strip().splitlines() or [""])[-1]
 
 
 @dataclass
@@ -74,12 +70,12 @@ def run_job(job: Job, settings: Settings) -> Report:
             book, status = run_worker(job, settings, start, report, log)
             tail = read_tail(log)
         if book.running is not None:
-            report.results[book.running] = Result("failed", died(status, tail), uses=1)
+            report.results[book.running] = Result("failed", died(status, tail), tail, uses=1)
             start = book.ids.index(book.running) + 1
             continue
         if not book.done or status:
             when = "at its exit" if book.done else "outside a test"
-            report.results[f"{job.module} ({when})"] = Result("failed", died(status, tail))
+            report.results[f"{job.module} ({when})"] = Result("failed", died(status, tail), tail)
         break
     for test in book.ids:
         if test not in report.results:
@@ -149,15 +145,19 @@ def take(message: dict[str, Any], book: Book, report: Report) -> None:
             book.running = message["id"]
         case "end":
             report.results[message["id"]] = Result(
-                message["outcome"], message["why"], message["uses"], message["seconds"]
+                message["outcome"],
+                message["reason"],
+                message["why"],
+                message["uses"],
+                message["seconds"],
             )
             book.running = None
         case "group" if message["outcome"] == "failed":
-            report.results[message["id"]] = Result("failed", message["why"])
+            report.results[message["id"]] = Result("failed", message["reason"], message["why"])
         case "group" if message["id"] == "module":
-            report.not_run = message["why"]
+            report.not_run = message["reason"]
         case "group":  # "setUpClass (package.module.Class)"
-            report.skipped_groups[message["id"].partition("(")[2].rstrip(")")] = message["why"]
+            report.skipped_groups[message["id"].partition("(")[2].rstrip(")")] = message["reason"]
         case "done":
             book.done = True
 
@@ -172,12 +172,10 @@ def never_ran(test: str, report: Report) -> Result:
 
 def died(status: int, tail: str) -> str:
     if status < 0:
-        end = f"the worker died of {signal.Signals(-status).name}"
-    elif "Timeout (" in tail:
-        end = "the test hangs"
-    else:
-        end = f"the worker ended with status {status}"
-    return f"{tail}\n{end}"
+        return f"the worker died of {signal.Signals(-status).name}"
+    if "Timeout (" in tail:
+        return "the test hangs"
+    return f"the worker ended with status {status}"
 
 
 def give_time(worker: subprocess.Popen[bytes]) -> None:

@@ -39,14 +39,14 @@ class Reporter(unittest.TestResult):
         self.out.flush()
 
     def forget(self) -> None:
-        self.outcome, self.why = "passed", ""
+        self.outcome, self.reason, self.why = "passed", "", ""
         self.uses_before, self.started = self.entrance.uses, time.monotonic()
 
-    def book(self, test: Any, outcome: str, why: str) -> None:
+    def book(self, test: Any, outcome: str, reason: str, why: str = "") -> None:
         if not isinstance(test, unittest.TestCase):  # a class's or a module's set-up or clean-up
-            self.send("group", id=test.id(), outcome=outcome, why=why)
+            self.send("group", id=test.id(), outcome=outcome, reason=reason, why=why)
         elif WORSE.index(outcome) > WORSE.index(self.outcome):
-            self.outcome, self.why = outcome, why
+            self.outcome, self.reason, self.why = outcome, reason, why
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
@@ -61,6 +61,7 @@ class Reporter(unittest.TestResult):
             "end",
             id=test.id(),
             outcome=self.outcome,
+            reason=self.reason,
             why=self.why,
             uses=self.entrance.uses - self.uses_before,
             seconds=round(time.monotonic() - self.started, 3),
@@ -69,7 +70,8 @@ class Reporter(unittest.TestResult):
         super().stopTest(test)
 
     def addError(self, test: Any, err: Any) -> None:
-        self.book(test, "failed", "".join(traceback.format_exception(*err)))
+        (reason, *_) = "".join(traceback.format_exception_only(*err[:2])).splitlines()
+        self.book(test, "failed", reason, "".join(traceback.format_exception(*err)))
 
     addFailure = addError
 
@@ -90,10 +92,9 @@ class Reporter(unittest.TestResult):
         """An exception nobody could catch (a destructor's, a thread's) fails the test at hand."""
         lines = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
         where = getattr(args, "object", None) or getattr(args, "thread", None)
-        why = f"{''.join(lines)}ignored in: {where!r}"
-        print(why, file=sys.stderr)
+        reason = f"{args.exc_type.__name__} ignored in {where!r}"
         if WORSE.index(self.outcome) < WORSE.index("failed"):
-            self.outcome, self.why = "failed", why
+            self.outcome, self.reason, self.why = "failed", reason, "".join(lines)
 
 
 def each_test(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -113,7 +114,7 @@ def main() -> None:
         try:
             suite = unittest.defaultTestLoader.loadTestsFromName(order["module"])
         except unittest.SkipTest as skip:
-            reporter.send("group", id="module", outcome="skipped", why=str(skip))
+            reporter.send("group", id="module", outcome="skipped", reason=str(skip), why="")
             reporter.send("list", ids=[])
             reporter.send("done")
             return
