@@ -21,6 +21,7 @@ from typing import Any
 
 from neverblock import multiplexers
 from neverblock.engine.engine import Engine
+from neverblock.engine.pipe import ReadPipeTransport, WritePipeTransport
 from neverblock.engine.stream import StreamTransport
 from neverblock.errors import DescriptorLimitError
 
@@ -143,6 +144,24 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             set_nodelay(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)
 
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
     async def _sendfile_native(
         self, transport: StreamTransport, file: Any, offset: int, count: int | None
     ) -> int:
@@ -168,7 +187,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *tls_timeouts: float,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> None:
         if sock.fileno() != -1:  # it may have been closed before accepting was tried again
             self._add_reader(
@@ -179,7 +199,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 sslcontext,
                 server,
                 backlog,
-                *tls_timeouts,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
             )
 
     def _accept_connection(
@@ -189,7 +210,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *tls_timeouts: float,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> None:
         # As many as may have queued up since the last readiness.
         for _ in range(backlog):
@@ -209,7 +231,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                     sslcontext,
                     server,
                     backlog,
-                    *tls_timeouts,
+                    ssl_handshake_timeout,
+                    ssl_shutdown_timeout,
                 )
                 return
             self._short_of_descriptors.discard(sock)
@@ -223,7 +246,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                         extra,
                         sslcontext,
                         server,
-                        *tls_timeouts,
+                        ssl_handshake_timeout,
+                        ssl_shutdown_timeout,
                     )
                 )
                 continue

@@ -30,7 +30,9 @@ cdef class Engine:
     cdef unsigned long long turns
     cdef unsigned long long callbacks
 
-    cdef Handle schedule(self, object callback, tuple args)
+    cdef inline bint in_turn(self) noexcept:
+        return self._thread_id is not None
+
     cdef TimerHandle schedule_at(
         self, double when, object callback, tuple args, object context, str caller)
     cdef int check_closed(self) except -1

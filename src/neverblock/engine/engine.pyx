@@ -143,11 +143,6 @@ cdef class Engine:
         self.timers.push(handle)
         return handle
 
-    cdef Handle schedule(self, object callback, tuple args):
-        cdef Handle handle = new_handle(callback, args, None)
-        self.ready.push(handle)
-        return handle
-
     cdef int check_closed(self) except -1:
         if self._closed:
             raise RuntimeError(

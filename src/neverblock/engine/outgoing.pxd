@@ -11,6 +11,10 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from posix.uio cimport iovec
 
 
+cdef enum:
+    AT_ONCE = 64 * 1024     # more than this does not wait for the end of the turn
+
+
 cdef struct Outgoing:
     PyObject *first         # the piece that is being sent; owned
     PyObject *rest          # a list of those after it; owned

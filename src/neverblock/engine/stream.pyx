@@ -5,8 +5,9 @@
 - Any protocol callback may close, abort, pause or write: state is settled before one is
   called, and looked at again after.
 - connection_lost() is called once, last, and from the loop's turn alone.
-- Writes made within a turn leave at its end; what is past the high-water mark leaves at
-  once, so that a protocol is paused only when the kernel is full.
+- Writes made within a turn leave at its end. What is past the high-water mark leaves at
+  once, so that a protocol is paused only when the kernel is full; and so does what is
+  written while the loop does not run.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -16,14 +17,14 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.errno cimport EAGAIN
 from posix.uio cimport iovec
 
-from neverblock.engine cimport flow, outgoing
+from neverblock.engine cimport flow, lifecycle, outgoing
 from neverblock.engine.driver cimport Driver, Endpoint
 from neverblock.engine.engine cimport Engine
 from neverblock.engine.flow cimport WaterMarks
-from neverblock.engine.outgoing cimport Outgoing
+from neverblock.engine.lifecycle cimport check_bytes, error_of
+from neverblock.engine.outgoing cimport AT_ONCE, Outgoing
 
 import asyncio
-import os
 import socket
 import warnings
 from asyncio import constants, trsock
@@ -35,7 +36,6 @@ cdef extern from *:
     object PyContext_CopyCurrent()
 
 cdef enum:
-    AT_ONCE = 64 * 1024         # bytes that do not wait for the end of the turn
     TOLD_OFTEN_ENOUGH = 5       # writes after the end before a warning: asyncio's number
 
 
@@ -114,24 +114,13 @@ cdef class StreamEndpoint(Endpoint):
     # Beginning and end
 
     def _start(self, waiter):
-        try:
-            self.protocol.connection_made(self)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.loop.call_exception_handler({
-                "message": "protocol.connection_made() failed",
-                "exception": error,
-                "transport": self,
-                "protocol": self.protocol,
-            })
+        lifecycle.begin(self.loop, self, self.protocol)
         self.started = True
         try:
             self.receive_if_due()
         except OSError as error:
             self._fatal_error(error, "Fatal read error on socket transport")
-        if waiter is not None and not waiter.cancelled():
-            waiter.set_result(None)
+        lifecycle.resolve(waiter)
 
     cdef int receive_if_due(self) except -1:
         if self.started and not self.receiving and not (
@@ -190,16 +179,8 @@ cdef class StreamEndpoint(Endpoint):
         self.finish(error)
 
     def _fatal_error(self, error, message="Fatal error on transport"):
-        if isinstance(error, OSError):
-            if self.loop._debug:
-                logger.debug("%r: %s", self, message, exc_info=True)
-        else:
-            self.loop.call_exception_handler({
-                "message": message,
-                "exception": error,
-                "transport": self,
-                "protocol": self.protocol,
-            })
+        lifecycle.tell(
+            self.loop, self, self.protocol, error, message, isinstance(error, OSError))
         self.finish(error)
 
     def is_closing(self):
@@ -278,8 +259,7 @@ cdef class StreamEndpoint(Endpoint):
         elif size == 0:
             self.receive_end()
         elif size != -EAGAIN:
-            self._fatal_error(
-                OSError(-size, os.strerror(-size)), "Fatal read error on socket transport")
+            self._fatal_error(error_of(size), "Fatal read error on socket transport")
         return 0
 
     cdef int receive_end(self) except -1:
@@ -305,10 +285,7 @@ cdef class StreamEndpoint(Endpoint):
 
         What may be changed after the call is copied where the kernel does not take it.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(
-                "data argument must be a bytes-like object, "
-                f"not {type(data).__name__!r}")
+        check_bytes(data)
         if not self.can_write():
             return
         if type(data) is bytes:
@@ -322,10 +299,7 @@ cdef class StreamEndpoint(Endpoint):
         """Send several bytes-like objects, in one system call where they fit, unjoined."""
         pieces = list(list_of_data)
         for piece in pieces:
-            if not isinstance(piece, (bytes, bytearray, memoryview)):
-                raise TypeError(
-                    "data argument must be a bytes-like object, "
-                    f"not {type(piece).__name__!r}")
+            check_bytes(piece)
         if not self.can_write():
             return
         for piece in pieces:
@@ -375,7 +349,7 @@ cdef class StreamEndpoint(Endpoint):
     cdef int written(self) except -1:
         if self.unsent.size == 0:
             return 0
-        if self.unsent.size > min(self.marks.high, AT_ONCE):
+        if self.unsent.size > min(self.marks.high, AT_ONCE) or not self.loop.in_turn():
             self.driver.flush_now(self)
             if not self.lost:
                 flow.pause_if_high(
@@ -390,8 +364,7 @@ cdef class StreamEndpoint(Endpoint):
 
     cdef int sent(self, Py_ssize_t size) except -1:
         if size < 0:
-            self._fatal_error(
-                OSError(-size, os.strerror(-size)), "Fatal write error on socket transport")
+            self._fatal_error(error_of(size), "Fatal write error on socket transport")
             return 0
         outgoing.consume(&self.unsent, size)
         flow.resume_if_low(&self.marks, self.unsent.size, self.loop, self, self.protocol)
