@@ -30,7 +30,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "watch", "servers"),  # "" is neverblock/__init__.py: the public names
     ("load",),
     ("lab",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 #: Parts of one line that do know each other: the loop has a policy, the public names have an owner.
