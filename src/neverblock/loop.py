@@ -111,7 +111,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self._set_wakeup(-1, -1)
         self._ssock.close()
         self._csock.close()
-        self._ssock = self._csock = None
+        self._ssock = self._csock = None  # type: ignore[assignment]
         self._internal_fds -= 1
 
     def _check_closed(self) -> None:
@@ -283,7 +283,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._short_of_descriptors.discard(sock)
-        super()._stop_serving(sock)
+        super()._stop_serving(sock)  # type: ignore[misc]
 
 
 def set_nodelay(sock: socket.socket) -> None:
