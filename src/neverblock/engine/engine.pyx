@@ -16,7 +16,7 @@ from libc.errno cimport EINTR, errno
 from posix.unistd cimport read, write
 
 from neverblock.engine.clock cimport coarse_now, now
-from neverblock.engine.driver cimport Driver, Endpoint
+from neverblock.engine.driver cimport Endpoint
 from neverblock.engine.readiness cimport Readiness
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers, new_handle, new_timer
 from neverblock.engine.sources cimport Sources

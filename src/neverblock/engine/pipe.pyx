@@ -277,7 +277,7 @@ cdef class WritePipeEndpoint(PipeEndpoint):
         if self.unsent.size:
             self.driver.queue(self)
 
-    cdef int outgoing(self, iovec *pieces, int limit) noexcept:
+    cdef int outgoing(self, iovec *pieces, int limit) noexcept:  # no-cython-lint
         return outgoing.pieces_of(&self.unsent, pieces, limit)
 
     cdef int sent(self, Py_ssize_t size) except -1:

@@ -175,8 +175,8 @@ cdef class Readiness(Driver):
     cdef int transmit(self, Endpoint endpoint) except -1:
         cdef iovec[PIECES] pieces
         cdef ssize_t sent, offered
-        cdef int count, i, calls
-        for calls in range(CALLS):
+        cdef int count, i, _call
+        for _call in range(CALLS):
             count = endpoint.outgoing(pieces, PIECES)
             if count == 0:
                 return self.set_blocked(endpoint, False)

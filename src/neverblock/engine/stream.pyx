@@ -359,7 +359,7 @@ cdef class StreamEndpoint(Endpoint):
             self.driver.queue(self)
         return 0
 
-    cdef int outgoing(self, iovec *pieces, int limit) noexcept:
+    cdef int outgoing(self, iovec *pieces, int limit) noexcept:  # no-cython-lint
         return outgoing.pieces_of(&self.unsent, pieces, limit)
 
     cdef int sent(self, Py_ssize_t size) except -1:
