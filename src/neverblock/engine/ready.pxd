@@ -9,12 +9,14 @@ cdef class Handle:
     cdef tuple args
     cdef object context
     cdef object source_traceback    # where it was made; debug mode only
+    cdef str described              # what was cancelled; debug mode only
     cdef object __weakref__
     cdef bint is_cancelled
     cdef bint repeats               # of add_reader and add_writer: runs more than once
 
     # 0, or -1 with the callback's exception set: the caller takes it.
     cdef int run(self) noexcept
+    cdef int mark_cancelled(self) except -1
     cdef void drop(self) noexcept
 
 

@@ -11,7 +11,7 @@
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from cpython.object cimport PyObject
+from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from asyncio import format_helpers
@@ -52,6 +52,13 @@ cdef class Handle:
         Py_DECREF(<object> result)
         return 0
 
+    cdef int mark_cancelled(self) except -1:
+        if self.source_traceback is not None:   # debug mode: what it was is still told
+            self.described = format_helpers._format_callback_source(self.callback, self.args)
+        self.is_cancelled = True
+        self.drop()
+        return 0
+
     cdef void drop(self) noexcept:
         self.callback = None
         self.args = None
@@ -60,8 +67,7 @@ cdef class Handle:
     def cancel(self):
         """Make sure the callback does not run. Idempotent."""
         if not self.is_cancelled:
-            self.is_cancelled = True
-            self.drop()
+            self.mark_cancelled()
 
     def cancelled(self):
         """Whether cancel() was called."""
@@ -95,7 +101,9 @@ cdef class Handle:
         info = [type(self).__name__]
         if self.is_cancelled:
             info.append("cancelled")
-        if self.callback is not None:
+        if self.described is not None:
+            info.append(self.described)
+        elif self.callback is not None:
             info.append(format_helpers._format_callback_source(self.callback, self.args))
         if self.source_traceback:
             frame = self.source_traceback[-1]
@@ -113,14 +121,37 @@ cdef class TimerHandle(Handle):
     def cancel(self):
         """Make sure the callback does not run. Idempotent."""
         if not self.is_cancelled:
-            self.is_cancelled = True
-            self.drop()
+            self.mark_cancelled()
             if self.timers is not None:
                 self.timers.remove(self)
 
     def when(self):
         """The deadline in seconds, on the clock of loop.time()."""
         return self.deadline
+
+    def __hash__(self):
+        return hash(self.deadline)
+
+    def __richcmp__(self, other, int operation):
+        # By deadline; equal where the work is the same as well, as asyncio has it.
+        cdef TimerHandle one = self
+        cdef TimerHandle two
+        if not isinstance(other, TimerHandle):
+            return NotImplemented
+        two = <TimerHandle> other
+        if operation == Py_LT:
+            return one.deadline < two.deadline
+        if operation == Py_GT:
+            return one.deadline > two.deadline
+        same = (
+            one.deadline == two.deadline and one.callback == two.callback
+            and one.args == two.args and one.is_cancelled == two.is_cancelled)
+        if operation == Py_EQ:
+            return same
+        if operation == Py_NE:
+            return not same
+        return same or (
+            one.deadline < two.deadline if operation == Py_LE else one.deadline > two.deadline)
 
     @property
     def _when(self):
