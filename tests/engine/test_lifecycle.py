@@ -407,9 +407,13 @@ def test_a_loop_never_closed_warns_and_lets_go(kind, descriptors):
     loops = [new_loop(kind)]
     turn(loops[0])
     ref = weakref.ref(loops[0])
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+
+    def drop():
         loops.clear()
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        drop()
     assert ref() is None
     assert descriptors().keys() == before.keys()
 
