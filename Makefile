@@ -92,14 +92,14 @@ lint: $(INSTALLED) ## ruff, mypy --strict, stubs against the compiled modules, c
 
 .PHONY: conformance
 conformance: $(INSTALLED) ## CPython's own asyncio tests, on each Python found, on each backend
-	@$(BIN)/python scripts/pythons.py | while read -r version python; do \
+	@$(BIN)/python scripts/pythons.py | { failed=0; while read -r version python; do \
 		venv=$(VENV)-$$version; \
 		if $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; \
 		then venv=$(VENV); fi; \
 		if [ $$venv = $(VENV) ]; then lock=$(LOCK); else lock=requirements/build.txt; fi; \
 		$(MAKE) --no-print-directory conformance-here \
-			PYTHON="$$python" VENV="$$venv" LOCK="$$lock" </dev/null || exit 1; \
-	done
+			PYTHON="$$python" VENV="$$venv" LOCK="$$lock" </dev/null || failed=1; \
+	done; exit $$failed; }
 
 .PHONY: conformance-here
 conformance-here: $(INSTALLED)
