@@ -12,6 +12,7 @@ cdef class Engine:
     cdef Multiplexer multiplexer
     cdef Sources sources
     cdef Driver driver
+    cdef dict files                 # of add_reader: id -> (file object, its descriptor then)
 
     cdef public object _thread_id
     cdef public bint _stopping

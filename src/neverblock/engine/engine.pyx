@@ -60,6 +60,7 @@ cdef class Engine:
     def __cinit__(self, *args, **kwargs):
         self.ready = Ready()
         self.timers = Timers()
+        self.files = {}
         self.wakeup_fd = self.wakeup_listener = -1
 
     def __init__(self, Multiplexer multiplexer):
@@ -188,15 +189,28 @@ cdef class Engine:
         fd = descriptor(file)
         handle = new_handle(callback, args, None)
         handle.repeats = True
+        if not isinstance(file, int):
+            self.files[id(file)] = (file, fd)
         if self._debug:
             handle.source_traceback = format_helpers.extract_stack(sys._getframe())
         self.sources.set_handle(fd, mask, handle)
         return handle
 
     cdef object unwatch(self, object file, int mask):
+        cdef int fd
         if self._closed:
             return False
-        return self.sources.remove_handle(descriptor(file), mask) == 1
+        try:
+            fd = descriptor(file)
+        except ValueError:
+            # Closed meanwhile: it is still known by what it was.
+            if id(file) not in self.files:
+                raise
+            fd = self.files[id(file)][1]
+        removed = self.sources.remove_handle(fd, mask) == 1
+        if self.files and not self.sources.has_handle(fd):
+            self.files.pop(id(file), None)
+        return removed
 
     def _transport_of(self, int fd):
         return self.sources.endpoint(fd)
@@ -265,10 +279,14 @@ cdef class Engine:
         return self.driver.flush()
 
     cdef int ask(self) except -1:
-        cdef double patience = self.patience()
+        cdef double patience
         cdef int count, i, fd
-        self.asleep = patience != 0
+        # Before the ring is looked at: a clock of the user's may let other threads run.
+        self.asleep = True
         try:
+            patience = self.patience()
+            if patience == 0:
+                self.asleep = False
             count = self.multiplexer.wait(patience)
         finally:
             self.asleep = False
@@ -385,6 +403,7 @@ cdef class Engine:
         self.timers.clear()
         self.ready.clear()
         self.sources.clear()
+        self.files.clear()
 
     def _abandon(self):
         """In a forked child: close without a word to what the parent goes on using."""

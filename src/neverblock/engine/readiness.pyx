@@ -98,14 +98,14 @@ cdef class Readiness(Driver):
         return 0
 
     cdef int flush_now(self, Endpoint endpoint) except -1:
-        if endpoint.blocked:
+        if endpoint.blocked or endpoint.fd < 0:
             return 0
         return self.transmit(endpoint)
 
     cdef Py_ssize_t send_now(self, Endpoint endpoint, const char *data, Py_ssize_t size) noexcept:
         cdef iovec piece
         cdef ssize_t sent
-        if endpoint.blocked:
+        if endpoint.blocked or endpoint.fd < 0:
             return 0
         piece.iov_base = <void *> data
         piece.iov_len = size

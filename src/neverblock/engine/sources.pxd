@@ -25,6 +25,7 @@ cdef class Sources:
     cdef int refresh(self, int fd) except -1
     cdef int set_handle(self, int fd, int mask, Handle handle) except -1
     cdef int remove_handle(self, int fd, int mask) except -1
+    cdef bint has_handle(self, int fd) noexcept
     cdef Endpoint endpoint(self, int fd)
     cdef int found(self, int fd, int mask) except -1
     cdef int clear(self) except -1

@@ -68,9 +68,12 @@ cdef class Sources:
         return 0
 
     cdef int refresh(self, int fd) except -1:
-        cdef Source *source = &self.table[fd]
+        cdef Source *source
         cdef int wanted = 0
         cdef Endpoint endpoint
+        if fd < 0 or fd >= self.capacity:
+            return 0    # its loop was closed before it was
+        source = &self.table[fd]
         if source.endpoint is not NULL:
             endpoint = <Endpoint> source.endpoint
             wanted = (READ if endpoint.receiving else 0) | (WRITE if endpoint.blocked else 0)
@@ -131,6 +134,10 @@ cdef class Sources:
         self.refresh(fd)
         return 1
 
+    cdef bint has_handle(self, int fd) noexcept:
+        return 0 <= fd < self.capacity and (
+            self.table[fd].reader is not NULL or self.table[fd].writer is not NULL)
+
     cdef Endpoint endpoint(self, int fd):
         if fd < 0 or fd >= self.capacity or self.table[fd].endpoint is NULL:
             return None
@@ -189,6 +196,8 @@ cdef class Sources:
             memset(&self.table[fd], 0, sizeof(Source))
             if source.endpoint is not NULL:
                 (<Endpoint> source.endpoint).fd = -1
+                (<Endpoint> source.endpoint).receiving = False
+                (<Endpoint> source.endpoint).blocked = False
             if source.reader is not NULL:
                 (<Handle> source.reader).drop()
             if source.writer is not NULL:
