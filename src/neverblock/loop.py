@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from neverblock import multiplexers
+from neverblock.engine import collect as collect
 from neverblock.engine.engine import Engine
 from neverblock.engine.pipe import ReadPipeTransport, WritePipeTransport
 from neverblock.engine.stream import StreamTransport

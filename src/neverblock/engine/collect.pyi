@@ -1,0 +1,1 @@
+"""Lets the cyclic garbage collector see what an engine holds: done by importing it."""
