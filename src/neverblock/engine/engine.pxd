@@ -21,8 +21,9 @@ cdef class Engine:
     cdef bint abandoned             # by a fork: it is the parent's
     cdef bint own_clock             # time() was replaced, by a subclass or on the loop
 
+    cdef int signals                # where the C signal handler's bytes can be read
     cdef int wakeup_fd              # what wake() writes to
-    cdef int wakeup_listener        # where it can be read
+    cdef int wakeups                # where that can be read: itself, where it is an eventfd
     cdef bint asleep                # waiting, or about to: work from outside must wake us
     cdef bint woken                 # and somebody has
 
@@ -40,7 +41,8 @@ cdef class Engine:
     cdef Handle watch(self, object file, int mask, object callback, tuple args)
     cdef object unwatch(self, object file, int mask)
     cdef int wake(self) except -1
-    cdef int hear(self) except -1
+    cdef int hear_wakeup(self) except -1
+    cdef int hear_signals(self) except -1
     cdef int turn(self) except -1
     cdef int ask(self) except -1
     cdef double patience(self) except? -2

@@ -13,6 +13,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint64_t
 from posix.unistd cimport read, write
 
 from neverblock.engine.clock cimport coarse_now, now
@@ -61,7 +62,7 @@ cdef class Engine:
         self.ready = Ready()
         self.timers = Timers()
         self.files = {}
-        self.wakeup_fd = self.wakeup_listener = -1
+        self.signals = self.wakeups = self.wakeup_fd = -1
 
     def __init__(self, Multiplexer multiplexer):
         self.multiplexer = multiplexer
@@ -217,29 +218,40 @@ cdef class Engine:
 
     # Wake-ups
 
-    def _set_wakeup(self, int listener, int fd):
-        # A byte written to `fd` can be read from `listener`; -1: no more.
-        if self.wakeup_listener >= 0:
-            self.multiplexer.drop(self.wakeup_listener)
-        if listener >= 0:
-            self.multiplexer.add(listener, READ)
-        self.wakeup_listener = listener
-        self.wakeup_fd = fd
+    def _listen(self, int signals, int wakeups, int wakeup_fd):
+        """Where signal numbers and wake-ups can be read, and where to write the latter; or -1."""
+        cdef int old, new
+        for old, new in ((self.signals, signals), (self.wakeups, wakeups)):
+            if old >= 0:
+                self.multiplexer.drop(old)
+            if new >= 0:
+                self.multiplexer.add(new, READ)
+        self.signals = signals
+        self.wakeups = wakeups
+        self.wakeup_fd = wakeup_fd
 
     def _write_to_self(self):
         self.wake()
 
     cdef int wake(self) except -1:
+        # Eight bytes, as an eventfd wants them; to a socket they are eight of signal 0.
+        cdef uint64_t one = 1 if self.wakeups == self.wakeup_fd else 0
         if self.asleep and not self.woken and self.wakeup_fd >= 0:
             self.woken = True
-            while write(self.wakeup_fd, b"\0", 1) < 0 and errno == EINTR:
+            while write(self.wakeup_fd, &one, sizeof(one)) < 0 and errno == EINTR:
                 pass
         return 0
 
-    cdef int hear(self) except -1:
-        # Signal numbers come this way too, from the C signal handler (PEP 475).
+    cdef int hear_wakeup(self) except -1:
+        cdef uint64_t count
+        self.woken = False
+        read(self.wakeups, &count, sizeof(count))
+        return 0
+
+    cdef int hear_signals(self) except -1:
+        # Written by Python's C signal handler (signal.set_wakeup_fd); 0 is a wake-up.
         cdef char[4096] data
-        cdef ssize_t size = read(self.wakeup_listener, data, sizeof(data))
+        cdef ssize_t size = read(self.signals, data, sizeof(data))
         cdef ssize_t i
         self.woken = False
         for i in range(size):
@@ -294,8 +306,10 @@ cdef class Engine:
         self.asked = coarse_now()
         for i in range(count):
             fd = self.multiplexer.events[i].fd
-            if fd == self.wakeup_listener:
-                self.hear()
+            if fd == self.wakeups:
+                self.hear_wakeup()
+            elif fd == self.signals:
+                self.hear_signals()
             else:
                 self.sources.found(fd, self.multiplexer.events[i].mask)
         return PyErr_CheckSignals()
@@ -410,7 +424,7 @@ cdef class Engine:
         if not self._closed:
             self._closed = self.abandoned = True
             self.asleep = False
-            self.wakeup_fd = self.wakeup_listener = -1
+            self.signals = self.wakeups = self.wakeup_fd = -1
             self.multiplexer.release()
 
     def statistics(self):
