@@ -42,6 +42,7 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     try:
         while data := await reader.read(READ_SIZE):
             writer.write(data)
+            del data  # else the last message is held while waiting, and counts as the loop's
             await writer.drain()
     except ConnectionError:
         pass
