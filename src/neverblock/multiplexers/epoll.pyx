@@ -65,7 +65,7 @@ cdef extern from * nogil:
                                 const neverblock_timespec *timeout)
 
 cdef enum:
-    # The array grows to this by itself: the kernel hands out the rest first next time.
+    # Events in one wait at most: the kernel hands out the rest first next time.
     MOST_ROOM = 4096
 
 # Whether this process may call epoll_pwait2: asked once, by calling it.
@@ -99,7 +99,7 @@ cdef class EpollMultiplexer(Multiplexer):
     cdef int epfd
     cdef epoll_event *found
     cdef Py_ssize_t room        # of `found`
-    cdef bint full              # the last wait filled the array: there may be more
+    cdef Py_ssize_t watched     # how many descriptors, but for those closed unseen
 
     def __cinit__(self):
         self.epfd = -1
@@ -122,7 +122,9 @@ cdef class EpollMultiplexer(Multiplexer):
         return 0
 
     cdef int add(self, int fd, int mask) except -1:
-        return self.control(EPOLL_CTL_ADD, fd, mask)
+        self.control(EPOLL_CTL_ADD, fd, mask)
+        self.watched += 1
+        return 0
 
     cdef int change(self, int fd, int mask) except -1:
         return self.control(EPOLL_CTL_MOD, fd, mask)
@@ -136,12 +138,14 @@ cdef class EpollMultiplexer(Multiplexer):
             # The kernel forgets a descriptor by itself when its owner closes it.
             if errno != EBADF and errno != ENOENT:
                 fail(errno)
+        if self.watched:
+            self.watched -= 1
         return 0
 
     cdef int make_room(self) except -1:
         cdef epoll_event *found
-        if self.full:
-            reserve(self, min(self.capacity * 2, MOST_ROOM))
+        if self.capacity < self.watched:        # all may be ready at once
+            reserve(self, min(max(self.watched, self.capacity * 2), MOST_ROOM))
         if self.room < self.capacity:
             found = <epoll_event *> PyMem_Realloc(self.found, self.capacity * sizeof(epoll_event))
             if found is NULL:
@@ -162,7 +166,6 @@ cdef class EpollMultiplexer(Multiplexer):
         self.waiting = False
         if count < 0:
             return 0 if error == EINTR else fail(error)
-        self.full = count == self.room
         for i in range(count):
             packed = self.found[i].data.u64
             asked = <int> (packed >> 32)
