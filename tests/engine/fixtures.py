@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .loops import HEAVY_KINDS, KINDS, landed, new_loop
+from .loops import HEAVY_KINDS, KINDS, new_loop
 
 __all__ = [
     "descriptors",
@@ -83,8 +83,6 @@ def trouble():
 
 @pytest.fixture
 def kind(request):
-    if request.param != "asyncio" and not landed():
-        pytest.skip("neverblock.Loop is not built yet")
     return request.param
 
 

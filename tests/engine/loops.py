@@ -5,21 +5,12 @@ A kind is "asyncio" (the standard library's own loop: a test it fails is a wrong
 """
 
 import asyncio
-import importlib.util
 import select
 
 BACKENDS = [name for name in ("select", "poll", "epoll", "kqueue") if hasattr(select, name)]
 KINDS = ["asyncio", *BACKENDS]
 # Long tests ask the same of one backend only.
 HEAVY_KINDS = ["asyncio", "default"]
-
-
-def landed() -> bool:
-    if importlib.util.find_spec("neverblock") is None:
-        return False
-    import neverblock
-
-    return hasattr(neverblock, "Loop")
 
 
 def new_loop(kind: str) -> asyncio.AbstractEventLoop:

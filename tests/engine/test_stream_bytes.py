@@ -285,7 +285,7 @@ def test_fifty_megabytes_to_a_slow_reader(run, wire):
         small_buffers(theirs)
         digest, sent = hashlib.blake2b(), hashlib.blake2b()
         reading = asyncio.create_task(asyncio.to_thread(read_slowly, theirs, digest))
-        reader, writer = await asyncio.open_connection(sock=ours)
+        _, writer = await asyncio.open_connection(sock=ours)
         block = pattern(1 << 20)
         for n in range(total >> 20):
             chunk = block[n:] + block[:n]

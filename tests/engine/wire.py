@@ -10,15 +10,17 @@ import socket
 import struct
 from collections.abc import Callable
 
+# One for all tests: a new one each time would use up the system's free ports.
+LISTENER = socket.create_server(("127.0.0.1", 0))
+
 
 def pair(wire: str) -> tuple[socket.socket, socket.socket]:
     """Two connected blocking sockets, each with a time limit so that no peer hangs a test."""
     if wire == "unix":
         ours, theirs = socket.socketpair()
     else:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            ours = socket.create_connection(listener.getsockname())
-            theirs, _ = listener.accept()
+        ours = socket.create_connection(LISTENER.getsockname())
+        theirs, _ = LISTENER.accept()
     for sock in (ours, theirs):
         sock.settimeout(20)
     return ours, theirs
