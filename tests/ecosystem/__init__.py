@@ -1,0 +1,1 @@
+"""Real packages on our loop, over loopback: what their users would try first."""
