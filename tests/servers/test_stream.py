@@ -493,6 +493,20 @@ def test_what_is_known_of_a_tcp_connection(run: Run) -> None:
     run(main())
 
 
+def test_small_messages_leave_at_once(run: Run) -> None:
+    async def body(stream: Stream) -> int:
+        sock = stream._transport.get_extra_info("socket")
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    async def main() -> None:
+        recorder = Recorder(body)
+        async with serving(recorder) as at:
+            with await at.connect():
+                assert await recorder.outcome == 1
+
+    run(main())
+
+
 def test_what_is_known_of_a_unix_connection(run: Run, tmp_path) -> None:
     async def body(stream: Stream) -> object:
         return stream.info

@@ -50,7 +50,16 @@ class Stream:
     in the middle of a ``receive_exactly`` or ``receive_until`` still gets the rest.
     """
 
-    __slots__ = ("_at", "_closed", "_draining", "_eof", "_held", "_lost", "_paused")
+    __slots__ = (
+        "__weakref__",
+        "_at",
+        "_closed",
+        "_draining",
+        "_eof",
+        "_held",
+        "_lost",
+        "_paused",
+    )
 
     def __init__(self) -> None:
         self._held: bytes | bytearray = b""

@@ -142,7 +142,8 @@ def listen_tcp(bind: Bind, backlog: int) -> Listener:
 
 
 def open_tcp(family: int, address: tuple[object, ...], backlog: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only on sockets that name their protocol.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         # A port is free again while connections of the last server linger in TIME_WAIT.
