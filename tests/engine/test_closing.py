@@ -48,7 +48,7 @@ def test_closing_from_within_a_callback(run, kind, wire, name, how, keep_open):
 
         ours, theirs = pair(wire)
         a = await open_end(ours, Recorder(keep_open, **{name: act}))
-        if name not in ("connection_made",):
+        if name != "connection_made":
             await bring_about(name, a, theirs)
         reading = asyncio.create_task(asyncio.to_thread(read_all_there_is, theirs))
         assert await a.lost() is None

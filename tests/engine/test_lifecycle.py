@@ -442,7 +442,7 @@ def test_shutdown_default_executor(loop):
     assert loop.run_until_complete(main()).pop().startswith("asyncio")
 
 
-def test_the_loop_is_an_asyncio_loop(loop):
+def test_the_loop_is_of_the_standard_classes(loop):
     assert isinstance(loop, asyncio.AbstractEventLoop)
     assert isinstance(loop, asyncio.SelectorEventLoop)
     assert repr(loop).startswith("<")
