@@ -349,6 +349,7 @@ def test_timers_against_a_model(kind):
 
 
 @pytest.mark.heavy
+@pytest.mark.memory
 def test_a_million_cancelled_timers_keep_no_memory(program):
     done = program(Path(__file__).with_name("programs") / "cancelled_timers.py")
     assert done.returncode == 0, done.stderr
