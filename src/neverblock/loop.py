@@ -106,17 +106,10 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self._ssock.setblocking(False)
         self._csock.setblocking(False)
         self._internal_fds += 1
-        if hasattr(os, "eventfd"):  # Linux: a third of the price of a socket pair
-            self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._listen(self._ssock.fileno(), self._wakeup, self._wakeup)
-        else:
-            self._wakeup = -1
-            self._listen(self._ssock.fileno(), -1, self._csock.fileno())
+        self._listen(self._ssock.fileno())
 
     def _close_self_pipe(self) -> None:
-        self._listen(-1, -1, -1)
-        if self._wakeup >= 0:
-            os.close(self._wakeup)
+        self._stop_listening()
         self._ssock.close()
         self._csock.close()
         self._ssock = self._csock = None  # type: ignore[assignment]

@@ -3,6 +3,7 @@
 from neverblock.engine.driver cimport Driver
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers
 from neverblock.engine.sources cimport Sources
+from neverblock.engine.wakeup cimport Wakeup
 from neverblock.multiplexers.base cimport Multiplexer
 
 
@@ -22,12 +23,11 @@ cdef class Engine:
     cdef bint own_clock             # time() was replaced, by a subclass or on the loop
 
     cdef int signals                # where the C signal handler's bytes can be read
-    cdef int wakeup_fd              # what wake() writes to
-    cdef int wakeups                # where that can be read: itself, where it is an eventfd
+    cdef Wakeup wakeup
     cdef bint asleep                # waiting, or about to: work from outside must wake us
     cdef bint woken                 # and somebody has
 
-    cdef int unasked                # turns since the kernel was asked
+    cdef Py_ssize_t unasked         # callbacks since the kernel was asked
     cdef double asked               # when it was, on the coarse clock
     cdef unsigned long long turns
     cdef unsigned long long callbacks
@@ -41,7 +41,6 @@ cdef class Engine:
     cdef Handle watch(self, object file, int mask, object callback, tuple args)
     cdef object unwatch(self, object file, int mask)
     cdef int wake(self) except -1
-    cdef int hear_wakeup(self) except -1
     cdef int hear_signals(self) except -1
     cdef int turn(self) except -1
     cdef int ask(self) except -1
@@ -49,6 +48,5 @@ cdef class Engine:
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1
     cdef int run_ready_debugging(self) except -1
-    cdef int run_handle(self, Handle handle) except -1
     cdef int run_other(self, object item) except -1
     cdef int report(self, Handle handle) except -1

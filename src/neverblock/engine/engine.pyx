@@ -6,21 +6,20 @@
   the GIL; whoever pushes to the ring holds the GIL, and sees it.
 - Work runs in the order it was queued. A turn runs what was ready when it began: what
   was left over, then who the kernel found ready, then timers, as asyncio does.
-- While callbacks are ready the kernel is asked only after UNASKED turns or at the next
+- While callbacks are ready the kernel is asked only after UNASKED of them or at the next
   tick of the coarse clock, whichever is first: asking costs more than a callback.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
-from libc.errno cimport EINTR, errno
-from libc.stdint cimport uint64_t
-from posix.unistd cimport read, write
+from posix.unistd cimport read
 
 from neverblock.engine.clock cimport coarse_now, now
 from neverblock.engine.driver cimport Endpoint
 from neverblock.engine.readiness cimport Readiness
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers, new_handle, new_timer
 from neverblock.engine.sources cimport Sources
+from neverblock.engine.wakeup cimport Wakeup
 from neverblock.multiplexers.base cimport READ, WRITE, Multiplexer
 
 import sys
@@ -35,7 +34,7 @@ cdef extern from *:
     int PyObject_GenericSetAttr(object owner, object name, PyObject *value) except -1
 
 cdef enum:
-    UNASKED = 16                    # turns in a row without asking the kernel
+    UNASKED = 64                    # callbacks in a row without asking the kernel
     LONGEST_WAIT = 24 * 3600        # seconds; some kernels refuse longer ones
     TICK_MS = 20                    # more than the coarse clock can lag
 
@@ -62,7 +61,7 @@ cdef class Engine:
         self.ready = Ready()
         self.timers = Timers()
         self.files = {}
-        self.signals = self.wakeups = self.wakeup_fd = -1
+        self.signals = -1
 
     def __init__(self, Multiplexer multiplexer):
         self.multiplexer = multiplexer
@@ -218,42 +217,34 @@ cdef class Engine:
 
     # Wake-ups
 
-    def _listen(self, int signals, int wakeups, int wakeup_fd):
-        """Where signal numbers and wake-ups can be read, and where to write the latter; or -1."""
-        cdef int old, new
-        for old, new in ((self.signals, signals), (self.wakeups, wakeups)):
-            if old >= 0:
-                self.multiplexer.drop(old)
-            if new >= 0:
-                self.multiplexer.add(new, READ)
+    def _listen(self, int signals):
+        """Watch for wake-ups, and for signal numbers to be read from `signals`."""
+        self.wakeup = Wakeup()
+        self.multiplexer.add(self.wakeup.listener, READ)
+        self.multiplexer.add(signals, READ)
         self.signals = signals
-        self.wakeups = wakeups
-        self.wakeup_fd = wakeup_fd
+
+    def _stop_listening(self):
+        self.multiplexer.drop(self.wakeup.listener)
+        self.multiplexer.drop(self.signals)
+        self.signals = -1
+        self.wakeup.close()
 
     def _write_to_self(self):
         self.wake()
 
     cdef int wake(self) except -1:
-        # Eight bytes, as an eventfd wants them; to a socket they are eight of signal 0.
-        cdef uint64_t one = 1 if self.wakeups == self.wakeup_fd else 0
-        if self.asleep and not self.woken and self.wakeup_fd >= 0:
+        # `woken`: a write is under way, or not heard yet. Either ends the next wait.
+        if self.asleep and not self.woken:
             self.woken = True
-            while write(self.wakeup_fd, &one, sizeof(one)) < 0 and errno == EINTR:
-                pass
-        return 0
-
-    cdef int hear_wakeup(self) except -1:
-        cdef uint64_t count
-        self.woken = False
-        read(self.wakeups, &count, sizeof(count))
+            self.wakeup.wake()
         return 0
 
     cdef int hear_signals(self) except -1:
-        # Written by Python's C signal handler (signal.set_wakeup_fd); 0 is a wake-up.
+        # Written by Python's C signal handler: signal.set_wakeup_fd().
         cdef char[4096] data
         cdef ssize_t size = read(self.signals, data, sizeof(data))
         cdef ssize_t i
-        self.woken = False
         for i in range(size):
             if data[i] != 0:
                 self._process_self_data(data[:size])
@@ -276,14 +267,12 @@ cdef class Engine:
 
     cdef int turn(self) except -1:
         self.turns += 1
-        if self.ready.size == 0 or self._stopping or self.unasked >= UNASKED:
+        if (self.ready.size == 0 or self._stopping or self.unasked >= UNASKED
+                or coarse_now() != self.asked):
             self.ask()
-        elif coarse_now() != self.asked:
-            self.ask()
-        else:
-            self.unasked += 1
         if self.timers.size:
             self.queue_due_timers()
+        self.unasked += self.ready.size
         if self._debug:
             self.run_ready_debugging()
         else:
@@ -306,8 +295,9 @@ cdef class Engine:
         self.asked = coarse_now()
         for i in range(count):
             fd = self.multiplexer.events[i].fd
-            if fd == self.wakeups:
-                self.hear_wakeup()
+            if fd == self.wakeup.listener:
+                self.woken = False
+                self.wakeup.hear()
             elif fd == self.signals:
                 self.hear_signals()
             else:
@@ -335,26 +325,25 @@ cdef class Engine:
         return self.timers.move_due(until, self.ready)
 
     cdef int run_ready(self) except -1:
-        cdef Py_ssize_t left = self.ready.size
+        cdef Ready ready = self.ready
+        cdef Py_ssize_t left = ready.size
         cdef object item
+        cdef Handle handle
         while left > 0:
             left -= 1
-            item = self.ready.pop()
-            if type(item) is Handle or type(item) is TimerHandle:
-                self.run_handle(<Handle> item)
-            else:
+            item = ready.pop()
+            if type(item) is not Handle and type(item) is not TimerHandle:
                 self.run_other(item)
-        return 0
-
-    cdef int run_handle(self, Handle handle) except -1:
-        if handle.is_cancelled:
-            return 0
-        self.callbacks += 1
-        if handle.run() < 0:
-            self.report(handle)
-        if not handle.repeats:
-            handle.drop()
-        return 0
+                continue
+            handle = <Handle> item
+            if handle.is_cancelled:
+                continue
+            self.callbacks += 1
+            if handle.run() < 0:
+                self.report(handle)
+            if not handle.repeats:
+                handle.drop()
+        return ready.shrink()
 
     cdef int run_other(self, object item) except -1:
         if isinstance(item, Endpoint):
@@ -424,7 +413,7 @@ cdef class Engine:
         if not self._closed:
             self._closed = self.abandoned = True
             self.asleep = False
-            self.signals = self.wakeups = self.wakeup_fd = -1
+            self.signals = -1
             self.multiplexer.release()
 
     def statistics(self):

@@ -17,40 +17,13 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from asyncio import format_helpers
 
 cdef extern from *:
-    """
-    #define NB_TUPLE_ITEMS(sequence) (((PyTupleObject *) (sequence))->ob_item)
-    """
-    PyObject **NB_TUPLE_ITEMS(PyObject *sequence) noexcept
-    Py_ssize_t PyTuple_GET_SIZE(PyObject *sequence) noexcept
     object PyContext_CopyCurrent()
-    int PyContext_Enter(PyObject *context) noexcept
-    int PyContext_Exit(PyObject *context) noexcept
-    PyObject *PyObject_Vectorcall(
-        PyObject *callable, PyObject **args, size_t count, PyObject *names) noexcept
 
 
 @cython.no_gc
-@cython.freelist(128)
+@cython.freelist(1024)
 cdef class Handle:
     """A callback that waits for its turn: what call_soon and add_reader return."""
-
-    cdef int run(self) noexcept:
-        # The callback may cancel its own handle: hold what it runs on. NULL is
-        # looked for by hand: try/finally would cost as much as the call.
-        cdef object callback = self.callback
-        cdef tuple args = self.args
-        cdef object context = self.context
-        cdef PyObject *result
-        if PyContext_Enter(<PyObject *> context) < 0:
-            return -1
-        result = PyObject_Vectorcall(
-            <PyObject *> callback,
-            NB_TUPLE_ITEMS(<PyObject *> args), PyTuple_GET_SIZE(<PyObject *> args), NULL)
-        PyContext_Exit(<PyObject *> context)
-        if result is NULL:
-            return -1
-        Py_DECREF(<object> result)
-        return 0
 
     cdef int mark_cancelled(self) except -1:
         if self.source_traceback is not None:   # debug mode: what it was is still told
@@ -58,11 +31,6 @@ cdef class Handle:
         self.is_cancelled = True
         self.drop()
         return 0
-
-    cdef void drop(self) noexcept:
-        self.callback = None
-        self.args = None
-        self.context = None
 
     def cancel(self):
         """Make sure the callback does not run. Idempotent."""
@@ -186,6 +154,7 @@ cdef TimerHandle new_timer(double deadline, object callback, tuple args, object 
 
 cdef enum:
     FEWEST = 64         # slots that are kept, however few are in use
+    MOST_KEPT = 4096    # and however many were
 
 
 @cython.final
@@ -199,23 +168,11 @@ cdef class Ready:
         self.clear()
         PyMem_Free(self.items)
 
-    cdef int push(self, object item) except -1:
-        if self.size == self.capacity:
-            self.resize(self.capacity * 2)
-        Py_INCREF(item)
-        self.items[(self.head + self.size) & (self.capacity - 1)] = <PyObject *> item
-        self.size += 1
-        return 0
-
-    cdef object pop(self):
-        cdef PyObject *reference = self.items[self.head]
-        cdef object item = <object> reference
-        self.head = (self.head + 1) & (self.capacity - 1)
-        self.size -= 1
-        Py_DECREF(item)
-        if self.size == 0 and self.capacity > 64 * FEWEST:
+    cdef int shrink(self) except -1:
+        """After a burst: give back what it took."""
+        if self.size == 0 and self.capacity > MOST_KEPT:
             self.resize(FEWEST)
-        return item
+        return 0
 
     cdef int resize(self, Py_ssize_t capacity) except -1:
         # Grow only when full, shrink only when empty: either way the order is kept

@@ -418,6 +418,8 @@ cdef class StreamEndpoint(Endpoint):
 
     def get_extra_info(self, name, default=None):
         """socket, sockname, peername, and what the maker of the transport added."""
+        if self.extra is None and name not in ("socket", "sockname", "peername"):
+            return default      # asked of every connection: "sslcontext"
         return self._extra.get(name, default)
 
     @property

@@ -1,0 +1,2 @@
+class Wakeup:
+    """Ends a wait from another thread."""
