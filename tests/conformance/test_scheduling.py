@@ -70,10 +70,7 @@ def test_time_replaced_on_the_loop_is_honoured(loop):
     fire_by_a_leap(loop, clock)
 
 
-def test_time_patched_on_the_class_is_honoured(kind, request):
-    if kind != "asyncio":
-        why = "the engine looks at its class's time when it is made, and not again"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+def test_time_patched_on_the_class_is_honoured(kind):
     loop, clock = new_loop(kind), Clock()
     real = type(loop).time
     try:

@@ -37,6 +37,7 @@ cdef class Engine:
 
     cdef TimerHandle schedule_at(
         self, double when, object callback, tuple args, object context, str caller)
+    cdef int look_at_clock(self) except -1
     cdef int check_closed(self) except -1
     cdef Handle watch(self, object file, int mask, object callback, tuple args)
     cdef object unwatch(self, object file, int mask)

@@ -67,17 +67,22 @@ cdef class Engine:
         self.multiplexer = multiplexer
         self.sources = Sources(multiplexer, self.ready)
         self.driver = Readiness(self.sources)
-        self.own_clock = type(self).time is not Engine.time
+        self.look_at_clock()
 
     def __setattr__(self, name, value):
         PyObject_GenericSetAttr(self, name, <PyObject *> value)
         if name == "time":
-            self.own_clock = True
+            self.look_at_clock()
 
     def __delattr__(self, name):
         PyObject_GenericSetAttr(self, name, NULL)
         if name == "time":
-            self.own_clock = type(self).time is not Engine.time
+            self.look_at_clock()
+
+    cdef int look_at_clock(self) except -1:
+        # time() may be replaced on the loop, in a subclass, or on the class between runs.
+        self.own_clock = type(self).time is not Engine.time or "time" in vars(self)
+        return 0
 
     # Callbacks
 
@@ -255,6 +260,7 @@ cdef class Engine:
 
     def _spin(self):
         """Take turns until stop() was called."""
+        self.look_at_clock()
         self.unasked = UNASKED
         while True:
             self.turn()
