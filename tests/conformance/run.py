@@ -211,8 +211,10 @@ def complain(
 @click.option("--loop", default="neverblock", show_default=True, help="MODULE[:FACTORY] or asyncio")
 @click.option("--backends", default="all", show_default=True, help="epoll,poll,select or all")
 @click.option("-k", "keywords", multiple=True, help="only tests with this in their id")
-@click.option("-j", "--jobs", default=os.cpu_count() or 1, show_default=True, help="processes")
-@click.option("--test-timeout", default=30.0, show_default=True, help="seconds for one test")
+@click.option(
+    "-j", "--jobs", default=2 * (os.cpu_count() or 1), show_default=True, help="processes"
+)
+@click.option("--test-timeout", default=60.0, show_default=True, help="seconds for one test")
 @click.option("--debug", is_flag=True, help="in asyncio's debug mode")
 @click.option(
     "--expected",

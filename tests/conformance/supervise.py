@@ -30,7 +30,7 @@ class Job:
 @dataclass(frozen=True)
 class Settings:
     keywords: tuple[str, ...] = ()
-    timeout: float = 30.0  # seconds for one test
+    timeout: float = 60.0  # seconds for one test
     debug: bool = False  # asyncio's debug mode
 
 
