@@ -10,10 +10,12 @@
   written while the loop does not run.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer)
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.errno cimport EAGAIN
 from posix.uio cimport iovec
 
@@ -33,9 +35,14 @@ from asyncio.log import logger
 from neverblock._compat import attach_to_server, detach_from_server
 
 cdef extern from *:
+    """
+    #define NB_TAKE_OVER(owned) (owned)
+    """
+    object take_over "NB_TAKE_OVER"(PyObject *owned)
     object PyContext_CopyCurrent()
 
 cdef enum:
+    BULK = 256 * 1024           # bytes received at most at once: asyncio's max_size
     TOLD_OFTEN_ENOUGH = 5       # writes after the end before a warning: asyncio's number
 
 
@@ -50,7 +57,8 @@ cdef class StreamEndpoint(Endpoint):
     cdef object peername
     cdef dict extra             # of get_extra_info(); None until it is asked for
     cdef object empty_waiter    # a future: resolved when all is sent
-    cdef object place           # a memoryview of where a BufferedProtocol wants its bytes
+    cdef object place           # where the next bytes go: see reserve()
+    cdef bint buffered          # the protocol is a BufferedProtocol
     cdef Outgoing unsent
     cdef WaterMarks marks
     cdef int lost               # the connection is over; counts writes after that
@@ -192,7 +200,7 @@ cdef class StreamEndpoint(Endpoint):
     def set_protocol(self, protocol):
         """Hand what comes to another protocol."""
         self.protocol = protocol
-        self.own_buffer = isinstance(protocol, asyncio.BufferedProtocol)
+        self.own_buffer = self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self):
         """The protocol now; None when the connection is over."""
@@ -224,6 +232,10 @@ cdef class StreamEndpoint(Endpoint):
             logger.debug("%r resumes reading", self)
 
     cdef char *reserve(self, Py_ssize_t *size) except? NULL:
+        if not self.buffered:
+            size[0] = BULK
+            self.place = PyBytes_FromStringAndSize(NULL, BULK)
+            return PyBytes_AS_STRING(self.place)
         try:
             place = memoryview(self.protocol.get_buffer(-1))
             if place.readonly:
@@ -235,28 +247,43 @@ cdef class StreamEndpoint(Endpoint):
         except BaseException as error:
             self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
             return NULL
-        if not self.receiving:
-            return NULL
+        if not self.receiving or not self.buffered:
+            return NULL         # get_buffer() thought better of it
         self.place = place
         size[0] = PyMemoryView_GET_BUFFER(place).len
         return <char *> PyMemoryView_GET_BUFFER(place).buf
 
-    cdef int received(self, const char *data, Py_ssize_t size) except -1:
+    cdef object take(self, const char *data, Py_ssize_t size):
+        """What was received, as bytes: copied where it is little, else received into them."""
+        cdef PyObject *received
+        if self.place is None:
+            self.own_buffer = size >= BULK // 8
+            return PyBytes_FromStringAndSize(data, size)
+        received = <PyObject *> self.place
+        Py_INCREF(<object> received)
         self.place = None
+        self.own_buffer = size >= BULK // 8
+        _PyBytes_Resize(&received, size)
+        return take_over(received)
+
+    cdef int received(self, const char *data, Py_ssize_t size) except -1:
         if size > 0:
             try:
-                if self.own_buffer:
+                if self.buffered:
+                    self.place = None
                     self.protocol.buffer_updated(size)
                 else:
-                    self.protocol.data_received(PyBytes_FromStringAndSize(data, size))
+                    self.protocol.data_received(self.take(data, size))
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 self._fatal_error(
                     error, "Fatal error: protocol.buffer_updated() call failed."
-                    if self.own_buffer else
+                    if self.buffered else
                     "Fatal error: protocol.data_received() call failed.")
-        elif size == 0:
+            return 0
+        self.place = None
+        if size == 0:
             self.receive_end()
         elif size != -EAGAIN:
             self._fatal_error(error_of(size), "Fatal read error on socket transport")
