@@ -1,6 +1,5 @@
 """``neverblock serve`` as a user runs it: the lines it prints, its signals, its refusals."""
 
-import os
 import re
 import signal
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.serving import PATIENCE, neverblock, served
+from tests.servers.serving import PATIENCE, neverblock, powerless, reset, served
 
 ECHO = "examples/echo.py:handle"
 
@@ -162,6 +161,18 @@ def test_a_client_that_hangs_up_inside_a_message_is_one(app: str) -> None:
         assert "IncompleteReceiveError: input ended after 4 bytes" in server.log
 
 
+def test_python_s_own_checks_find_nothing() -> None:
+    """Development mode: asyncio's debug mode, and warnings of whatever was not closed."""
+    with served(ECHO, python=("-X", "dev")) as server:
+        with server.connect() as client, server.connect() as rude:
+            assert ask(client, b"hello") == b"hello"
+            reset(rude)
+            assert server.stop() == 0
+        serving, draining = server.log.splitlines()
+        assert "INFO asyncio: <Server sockets=" in serving
+        assert "SIGTERM: draining" in draining
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_idle_connections_at_once(number: signal.Signals) -> None:
     with served(ECHO, "--drain-timeout", "600") as server:
@@ -300,11 +311,20 @@ def test_a_wrong_bind_is_refused_with_the_cure(bind: str, message: str) -> None:
     assert_refused(refused, f"cannot listen on {bind}: ", message)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may do all that is refused here")
-def test_what_needs_a_privilege_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    refused = neverblock("serve", ECHO, "--bind", f"unix://{tmp_path}/app.sock")
+    bind = f"unix://{tmp_path}/app.sock"
+    refused = neverblock("serve", ECHO, "--bind", bind, wrapper=powerless("dac_override"))
     assert_refused(refused, "no permission there; choose a directory you may write to")
+
+
+def test_a_port_that_needs_a_privilege_is_refused() -> None:
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if not first.exists() or int(first.read_text()) <= 80:
+        pytest.skip("no port needs a privilege on this system")
+    bind = "tcp://127.0.0.1:80"
+    refused = neverblock("serve", ECHO, "--bind", bind, wrapper=powerless("net_bind_service"))
+    assert_refused(refused, "port 80 needs a privilege; choose a port from 1024 on")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,10 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
-import pytest
-
-from tests.servers.serving import PATIENCE, ROOT
+from tests.servers.serving import PATIENCE, ROOT, powerless
 
 
 def demo(*options: str, wrapper: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
@@ -58,15 +55,8 @@ def test_select_shows_its_limit_and_goes_on() -> None:
 
 
 def test_a_low_descriptor_limit_is_told_with_the_cure() -> None:
-    # Root may raise the limit, unless it gave that right away.
-    powerless: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root may raise any limit, and setpriv(1) is not there to forbid it")
-        powerless = ("setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource")
-    shown = demo(
-        "--clients", "400", wrapper=("sh", "-c", 'ulimit -n 300; exec "$@"', "sh", *powerless)
-    )
+    lowered = ("sh", "-c", 'ulimit -n 300; exec "$@"', "sh")
+    shown = demo("--clients", "400", wrapper=(*lowered, *powerless("sys_resource")))
     assert shown.returncode == 0, shown.stdout + shown.stderr
     text = " ".join(shown.stdout.split())
     assert "The descriptor limit of this process is 300, and 464 are needed" in text

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from neverblock.servers import Handler
 from neverblock.servers.listen import listen
@@ -128,10 +131,13 @@ class Process:
 
 @contextmanager
 def served(
-    handler: str, *options: str, binds: tuple[str, ...] = ("tcp://127.0.0.1:0",)
+    handler: str,
+    *options: str,
+    binds: tuple[str, ...] = ("tcp://127.0.0.1:0",),
+    python: tuple[str, ...] = (),
 ) -> Iterator[Process]:
     """``neverblock serve``, as soon as it says that it listens."""
-    command = [sys.executable, "-m", "neverblock", "serve", handler, *options]
+    command = [sys.executable, *python, "-m", "neverblock", "serve", handler, *options]
     for bind in binds:
         command += ["--bind", bind]
     with subprocess.Popen(
@@ -149,15 +155,24 @@ def served(
 
 
 def neverblock(
-    *arguments: str, cwd: Path = ROOT, **options: object
+    *arguments: str, cwd: Path = ROOT, wrapper: tuple[str, ...] = ()
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "neverblock", *arguments],
+        [*wrapper, sys.executable, "-m", "neverblock", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         cwd=cwd,
         check=False,
-        **options,  # type: ignore[call-overload]
     )
+
+
+def powerless(*capabilities: str) -> tuple[str, ...]:
+    """What to put before a command so that it lacks these capabilities(7) of root."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may do what is refused here, and setpriv(1) is not there to forbid it")
+    without = ",".join(f"-{capability}" for capability in capabilities)
+    return "setpriv", f"--bounding-set={without}", f"--inh-caps={without}"
