@@ -62,6 +62,8 @@ class Page:
     path: Path
     sections: list[Section]
     links: list[str]
+    titles: list[tuple[str, str]]
+    """Links with the title that shows when one points at them."""
     anchors: set[str]
 
     @property
@@ -81,6 +83,7 @@ def read(path: Path) -> Page:
     """A page, parsed as GitHub would."""
     sections = [Section("", 1)]
     links: list[str] = []
+    titles: list[tuple[str, str]] = []
     anchors: set[str] = set()
     previous: Block | None = None
     tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text())
@@ -91,7 +94,10 @@ def read(path: Path) -> Page:
             sections.append(Section(plain(following), line))
             anchors.add(anchor(plain(following)))
         elif token.type == "inline":
-            links += [str(child.attrs["href"]) for child in token.children or () if is_link(child)]
+            for child in token.children or ():
+                if child.type == "link_open":
+                    links.append(str(child.attrs["href"]))
+                    titles.append((links[-1], str(child.attrs.get("title", ""))))
         elif token.type == "fence":
             language, *words = token.info.split() or [""]
             options = {name: value for name, _, value in (word.partition("=") for word in words)}
@@ -103,11 +109,7 @@ def read(path: Path) -> Page:
             previous = block
             continue
         previous = None
-    return Page(path, sections, links, anchors)
-
-
-def is_link(token: Token) -> bool:
-    return token.type == "link_open"
+    return Page(path, sections, links, titles, anchors)
 
 
 def plain(heading: Token) -> str:

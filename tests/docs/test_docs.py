@@ -174,6 +174,19 @@ def test_links_lead_somewhere(page: Page) -> None:
     assert not dead
 
 
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
+def test_a_test_that_is_said_to_hold_something_exists(page: Page) -> None:
+    gone = [
+        f"{link}::{title}"
+        for link, title in page.titles
+        if title.startswith("test_")
+        and not re.search(
+            rf"^(async )?def {title}\(", (page.path.parent / link).read_text(), re.MULTILINE
+        )
+    ]
+    assert not gone
+
+
 def test_every_page_can_be_found_from_the_readme() -> None:
     pages = {page.path: page for page in READ}
     found: set[Path] = set()
