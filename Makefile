@@ -86,7 +86,8 @@ lint: $(INSTALLED) ## ruff, mypy --strict, stubs against the compiled modules, c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/stubtest $(STUBS) --concise --ignore-disjoint-bases --allowlist tests/stubtest.txt \
+	@echo stubtest
+	@$(BIN)/stubtest $(STUBS) --concise --ignore-disjoint-bases --allowlist tests/stubtest.txt \
 		--mypy-config-file pyproject.toml
 	$(WITH) cython-lint src
 

@@ -1,4 +1,4 @@
-"""BufferedProtocol: buffers of every size and kind, errors, and a protocol changed in mid-stream."""
+"""BufferedProtocol: buffers of every size and kind, errors, a protocol changed in mid-stream."""
 
 import array
 import asyncio

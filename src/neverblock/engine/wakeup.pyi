@@ -1,2 +1,4 @@
-class Wakeup:
-    """Ends a wait from another thread."""
+from typing import final
+
+@final
+class Wakeup: ...

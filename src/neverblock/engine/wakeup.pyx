@@ -49,7 +49,7 @@ cdef class Wakeup:
         read(self.listener, counts, sizeof(counts))
         return 0
 
-    cdef int close(self) except -1:
+    cdef int close(self) except -1:  # no-cython-lint
         if not self.closed:
             self.closed = True
             if self.writers == 0:
