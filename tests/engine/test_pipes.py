@@ -155,9 +155,9 @@ def test_misuse(run, tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
         with open(tmp_path / "file", "w+b") as file:
-            with pytest.raises(ValueError, match="[Pp]ipe"):
+            with pytest.raises(ValueError, match=r"[Pp]ipe"):
                 await loop.connect_read_pipe(Recorder, file)
-            with pytest.raises(ValueError, match="[Pp]ipe"):
+            with pytest.raises(ValueError, match=r"[Pp]ipe"):
                 await loop.connect_write_pipe(Recorder, file)
         reader, writer = pipe()
         a = await write_end(writer)
