@@ -157,6 +157,7 @@ def test_the_connection_is_reset_while_a_file_is_sent(run, file):
 
 
 @pytest.mark.ours("asyncio waits for ever")
+@pytest.mark.xfail(strict=True, reason="the transfer goes on by number when its transport is gone")
 def test_the_transport_is_aborted_while_a_file_is_sent(run, file):
     """The transfer ends with it, and nothing is sent to one who has the number next."""
 
@@ -169,15 +170,17 @@ def test_the_transport_is_aborted_while_a_file_is_sent(run, file):
         if other.fileno() != number:
             os.dup2(other.fileno(), number)
         other_peer.setblocking(False)
-        with pytest.raises(ConnectionError):
-            async with asyncio.timeout(3):
-                await sending
-        with pytest.raises(BlockingIOError):
-            other_peer.recv(1)
-        if other.fileno() != number:
-            os.close(number)
-        for sock in (other, other_peer, theirs):
-            sock.close()
+        try:
+            with pytest.raises(ConnectionError):
+                async with asyncio.timeout(3):
+                    await sending
+            with pytest.raises(BlockingIOError):
+                other_peer.recv(1)
+        finally:
+            if other.fileno() != number:
+                os.close(number)
+            for sock in (other, other_peer, theirs):
+                sock.close()
 
     run(main)
 
