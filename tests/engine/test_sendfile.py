@@ -1,4 +1,4 @@
-"""Files over transports and sockets: what was written before goes before, what comes after, after."""
+"""Files over transports and sockets: what is written around them keeps its place."""
 
 import asyncio
 import os

@@ -142,15 +142,17 @@ def test_a_wrong_certificate_is_an_error_at_the_client(run, contexts, trouble):
 def test_a_handshake_that_takes_too_long_is_given_up(run, contexts):
     async def main():
         loop = asyncio.get_running_loop()
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            with pytest.raises(ConnectionAbortedError, match="longer than"):
-                await loop.create_connection(
-                    Recorder,
-                    *silent.getsockname(),
-                    ssl=contexts[1],
-                    server_hostname="localhost",
-                    ssl_handshake_timeout=0.05,
-                )
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            pytest.raises(ConnectionAbortedError, match="longer than"),
+        ):
+            await loop.create_connection(
+                Recorder,
+                *silent.getsockname(),
+                ssl=contexts[1],
+                server_hostname="localhost",
+                ssl_handshake_timeout=0.05,
+            )
 
     run(main)
 
