@@ -1,6 +1,7 @@
 """``neverblock serve`` as a user runs it: the lines it prints, its signals, its refusals."""
 
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -258,6 +259,15 @@ def test_a_socket_file_that_another_took_over_is_not_removed(tmp_path: Path) -> 
             other.bind(str(path))
             assert server.stop() == 0
             assert path.is_socket()
+
+
+def test_a_directory_that_went_away_does_not_matter(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with served(ECHO, binds=(f"unix://{place}/echo.sock",)) as server:
+        shutil.rmtree(place)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
 
 
 def test_a_file_that_is_no_socket_is_not_touched(tmp_path: Path) -> None:

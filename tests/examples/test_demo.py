@@ -13,7 +13,7 @@ def demo(*options: str, wrapper: tuple[str, ...] = ()) -> "subprocess.CompletedP
         [*wrapper, sys.executable, "examples/demo.py", "--seconds", "0.05", *options],
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=PATIENCE,
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "120"},
         check=False,

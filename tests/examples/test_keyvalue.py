@@ -258,7 +258,7 @@ def test_redis_benchmark(server: Process) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=PATIENCE,
         check=True,
     )
     rows = [line.split(",")[0].strip('"') for line in result.stdout.splitlines()]

@@ -21,7 +21,7 @@ from neverblock.servers.loop import LoopServer
 ROOT = Path(__file__).parents[2]
 
 #: Seconds after which something that should come at once counts as never coming.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

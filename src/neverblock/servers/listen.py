@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 from urllib.parse import urlsplit
@@ -83,7 +83,8 @@ class Listener:
         for sock in self.sockets:
             sock.close()
         if self._file is not None:
-            with locked(os.path.dirname(self.bind.path)):
+            with suppress(OSError), locked(os.path.dirname(self.bind.path)):
+                # The directory may be gone, or closed to us by now: then so is the file.
                 if identity(self.bind.path) == self._file:
                     os.unlink(self.bind.path)
             self._file = None
