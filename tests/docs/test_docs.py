@@ -161,6 +161,22 @@ def check_output(output: str, expected: str | None, where: str) -> None:
         assert same, f"{where} prints:\n{output}"
 
 
+def test_the_picture_of_the_demo_shows_what_the_demo_shows() -> None:
+    [readme] = [page for page in READ if page.name == "README.md"]
+    [picture] = [block for block in readme.section("The demo").blocks if block.language == "text"]
+    shown = subprocess.run(
+        [sys.executable, "examples/demo.py", "--clients", "100", "--seconds", "0.05"],
+        cwd=ROOT,
+        env=environment() | {"COLUMNS": "96"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    ).stdout
+    words = re.compile(r"[A-Za-z/]{2,}")  # The figures are another day's.
+    assert words.findall(picture.text) == words.findall(shown)
+
+
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Page) -> None:
     dead = []
