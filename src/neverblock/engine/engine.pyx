@@ -62,6 +62,7 @@ cdef class Engine:
         self.timers = Timers()
         self.files = {}
         self.signals = -1
+        self._closed = True     # until asyncio's own __init__ has said otherwise
 
     def __init__(self, Multiplexer multiplexer):
         self.multiplexer = multiplexer

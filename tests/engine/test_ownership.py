@@ -1,0 +1,124 @@
+"""Who outlives whom: loops that are dropped, closed early or never made, and what they held."""
+
+import asyncio
+import gc
+import socket
+import threading
+import time
+import warnings
+import weakref
+
+import pytest
+
+import neverblock
+
+from .loops import new_loop
+
+
+class Holder(asyncio.Protocol):
+    """Refers to its loop, as whatever waits on a loop does."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def work(self):
+        raise AssertionError("never runs")
+
+
+def by_call_soon(loop, holder, near):
+    loop.call_soon(holder.work)
+
+
+def by_timer(loop, holder, near):
+    loop.call_later(1000, holder.work)
+
+
+def by_reader(loop, holder, near):
+    loop.add_reader(near, holder.work)
+
+
+def by_transport(loop, holder, near):
+    loop.run_until_complete(loop.connect_accepted_socket(lambda: holder, near))
+
+
+@pytest.mark.parametrize("hold", [by_call_soon, by_timer, by_reader, by_transport])
+def test_a_loop_dropped_without_close_is_collected_with_what_it_held(kind, hold):
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = new_loop(kind)
+    holder = Holder(loop)
+    hold(loop, holder, near)
+    watched = weakref.ref(loop), weakref.ref(holder)
+    del loop, holder
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+        gc.collect()
+    assert [ref() for ref in watched] == [None, None]
+    assert any("unclosed event loop" in str(warning.message) for warning in told)
+    near.close()
+    far.close()
+
+
+def test_a_transport_may_outlive_its_loop(kind):
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = new_loop(kind)
+    transport, holder = loop.run_until_complete(
+        loop.connect_accepted_socket(lambda: Holder(loop), near)
+    )
+    loop.close()
+    for use in (transport.close, transport.abort, transport.pause_reading):
+        try:
+            use()
+        except RuntimeError as error:
+            assert str(error) == "Event loop is closed"  # noqa: PT017
+    repr(transport)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        near.close()
+        far.close()
+        del transport, holder, use
+        gc.collect()
+
+
+def test_a_file_closed_under_its_reader_can_still_be_removed(loop):
+    near, far = socket.socketpair()
+    loop.add_reader(near, print)
+    near.close()
+    assert loop.remove_reader(near) is True
+    with pytest.raises(ValueError, match="Invalid file"):
+        loop.remove_reader(near)
+    far.close()
+
+
+@pytest.mark.ours("a backend is named to ours alone")
+def test_a_loop_that_cannot_be_made_leaves_nothing_behind(kind, descriptors):
+    before = descriptors()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match='backend "bogus": unknown; use one of'):
+            neverblock.Loop("bogus")
+        gc.collect()
+    assert descriptors() == before
+
+
+def test_no_wake_up_is_lost_to_a_clock_that_lets_other_threads_run(loop):
+    # The loop asks its clock how long it may sleep; in between another thread hands it work.
+    handed = threading.Event()
+
+    def clock():
+        if loop.is_running() and not handed.is_set():
+            handed.set()
+            thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+            thread.start()
+            thread.join()
+        return time.monotonic()
+
+    loop.call_later(1000, print)
+    loop.time = clock
+    loop.run_forever()
+    assert handed.is_set()
