@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 import threading
 import time
@@ -122,3 +123,44 @@ def test_no_wake_up_is_lost_to_a_clock_that_lets_other_threads_run(loop):
     loop.time = clock
     loop.run_forever()
     assert handed.is_set()
+
+
+def test_a_pipe_closed_by_somebody_else_can_still_be_shown(loop):
+    reading, writing = os.pipe()
+    file = open(reading, "rb", 0)
+    transport, _ = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, file))
+    file.close()
+    assert "ReadPipe" in repr(transport)
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    os.close(writing)
+
+
+@pytest.mark.ours("asyncio goes on watching for the old owner, and the new one hears nothing")
+def test_a_number_freed_under_a_transport_serves_the_next_connection(loop):
+    # uvloop's issue 763: the pipe's descriptor closed a second time, under its new owner.
+    reading, writing = os.pipe()
+    file = open(reading, "rb", 0)
+    stale, _ = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, file))
+    other, far = socket.socketpair()
+    file.close()
+    os.dup2(other.fileno(), reading)
+    other.close()
+    near = socket.socket(fileno=reading)
+    near.setblocking(False)
+
+    async def exchange():
+        reader, writer = await asyncio.open_connection(sock=near)
+        far.send(b"one")
+        assert await reader.readexactly(3) == b"one"
+        stale.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        far.send(b"two")
+        assert await reader.readexactly(3) == b"two"
+        writer.close()
+        await writer.wait_closed()
+
+    loop.run_until_complete(asyncio.wait_for(exchange(), 10))
+    far.close()
+    os.close(writing)

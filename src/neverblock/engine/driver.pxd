@@ -30,6 +30,8 @@ cdef class Endpoint(TransportBase):
     cdef bint queued                # in the driver's outbox
     cdef object context             # contextvars.Context of all its protocol's callbacks
 
+    # Whether the descriptor is still open, and its own.
+    cdef bint holds(self) except -1
     # Where the next bytes go. NULL: it has seen to itself, nothing is to be received.
     cdef char *reserve(self, Py_ssize_t *size) except? NULL
     # Received `size` bytes (in its own buffer: where it said), 0 at the end of input;

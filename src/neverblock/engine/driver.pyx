@@ -7,6 +7,9 @@ cdef class Endpoint(TransportBase):
     def __cinit__(self):
         self.fd = -1
 
+    cdef bint holds(self) except -1:
+        return True
+
     cdef char *reserve(self, Py_ssize_t *size) except? NULL:
         raise NotImplementedError
 

@@ -76,6 +76,15 @@ cdef class PipeEndpoint(Endpoint):
             self._fatal_error(error, "Fatal read error on pipe transport")
         lifecycle.resolve(waiter)
 
+    cdef bint holds(self) except -1:
+        return self.pipe is None or self.number() == self.fd
+
+    cdef object number(self):
+        try:
+            return self.pipe.fileno()
+        except ValueError:      # somebody closed the file
+            return -1
+
     cdef str state(self, bint polling):
         return "open" if self.loop._closed else "polling" if polling else "idle"
 
@@ -154,7 +163,7 @@ cdef class ReadPipeEndpoint(PipeEndpoint):
         else:
             if self.closing:
                 parts.append("closing")
-            parts.append(f"fd={self.pipe.fileno()}")
+            parts.append(f"fd={self.number()}")
             parts.append(self.state(self.receiving))
         return f"<{' '.join(parts)}>"
 
@@ -232,7 +241,7 @@ cdef class WritePipeEndpoint(PipeEndpoint):
         else:
             if self.closing:
                 parts.append("closing")
-            parts.append(f"fd={self.pipe.fileno()}")
+            parts.append(f"fd={self.number()}")
             parts.append(self.state(self.blocked))
             parts.append(f"bufsize={self.unsent.size}")
         return f"<{' '.join(parts)}>"

@@ -49,9 +49,9 @@ cdef class Sources:
         if 0 <= limit <= fd:
             raise DescriptorLimitError(type(self.multiplexer).__name__.lower(), fd, limit)
         self.reach(fd)
-        if self.table[fd].endpoint is not NULL:
-            raise RuntimeError(
-                f"descriptor {fd} already belongs to {<object> self.table[fd].endpoint!r}")
+        old = self.endpoint(fd)
+        if old is not None:
+            raise RuntimeError(f"descriptor {fd} already belongs to {old!r}")
         # Handles left by somebody who closed the descriptor under us, before its
         # number was used again: they must not hide that the new one is not watched.
         self.remove_handle(fd, READ)
@@ -139,9 +139,15 @@ cdef class Sources:
             self.table[fd].reader is not NULL or self.table[fd].writer is not NULL)
 
     cdef Endpoint endpoint(self, int fd):
+        cdef Endpoint endpoint
         if fd < 0 or fd >= self.capacity or self.table[fd].endpoint is NULL:
             return None
-        return <Endpoint> self.table[fd].endpoint
+        endpoint = <Endpoint> self.table[fd].endpoint
+        if endpoint.holds():
+            return endpoint
+        # Its file was closed by somebody else: the number is free, or another's.
+        self.detach(endpoint)
+        return None
 
     cdef int found(self, int fd, int mask) except -1:
         # Queue who waits for it: the transport, the reader, then the writer.

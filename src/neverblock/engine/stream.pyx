@@ -119,6 +119,9 @@ cdef class StreamEndpoint(Endpoint):
                 f"write=<{'polling' if self.blocked else 'idle'}, bufsize={self.unsent.size}>")
         return f"<{' '.join(parts)}>"
 
+    cdef bint holds(self) except -1:
+        return self.sock is None or self.sock.fileno() == self.fd
+
     # Beginning and end
 
     def _start(self, waiter):
