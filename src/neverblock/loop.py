@@ -48,7 +48,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self.backend = backend
         self.backend_reason = reason
         multiplexer = multiplexers.create(backend)
-        self._short_of_descriptors: set[socket.socket] = set()
+        self._troubled: set[socket.socket] = set()  # listening, and has told why it refuses
         self._lent: set[int] = set()
         Engine.__init__(self, multiplexer)
         asyncio.SelectorEventLoop.__init__(self, multiplexer)
@@ -223,7 +223,10 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             except OSError as error:
                 if error.errno not in EXHAUSTED:
                     raise
-                self._pause_accepting(sock, error)
+                self._tell_once(
+                    sock, "socket.accept() out of system resource; accepting pauses", error
+                )
+                self._remove_reader(sock.fileno())
                 self.call_later(
                     constants.ACCEPT_RETRY_DELAY,
                     self._start_serving,
@@ -236,10 +239,10 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                     ssl_shutdown_timeout,
                 )
                 return
-            self._short_of_descriptors.discard(sock)
             connection.setblocking(False)
             extra = {"peername": address}
             if sslcontext is not None:
+                self._troubled.discard(sock)
                 self.create_task(
                     self._accept_connection2(
                         protocol_factory,
@@ -259,31 +262,35 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 connection.close()
                 raise
+            except DescriptorLimitError as error:
+                connection.close()
+                self._tell_once(sock, "connection refused", error)
+                continue
             except BaseException as error:
                 connection.close()
-                if self._debug or isinstance(error, DescriptorLimitError):
+                if self._debug:
                     self.call_exception_handler(
                         {
                             "message": "Error on transport creation for incoming connection",
                             "exception": error,
                         }
                     )
+            self._troubled.discard(sock)
 
-    def _pause_accepting(self, sock: socket.socket, error: OSError) -> None:
-        # Said once, until a connection is accepted again.
-        self._remove_reader(sock.fileno())
-        if sock not in self._short_of_descriptors:
-            self._short_of_descriptors.add(sock)
+    def _tell_once(self, sock: socket.socket, message: str, error: Exception) -> None:
+        # Until a connection gets through again: a crowd at the door would flood the log.
+        if sock not in self._troubled:
+            self._troubled.add(sock)
             self.call_exception_handler(
                 {
-                    "message": "socket.accept() out of system resource; accepting pauses",
+                    "message": message,
                     "exception": error,
                     "socket": trsock.TransportSocket(sock),
                 }
             )
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        self._short_of_descriptors.discard(sock)
+        self._troubled.discard(sock)
         super()._stop_serving(sock)  # type: ignore[misc]
 
 

@@ -127,7 +127,7 @@ def test_no_wake_up_is_lost_to_a_clock_that_lets_other_threads_run(loop):
 
 def test_a_pipe_closed_by_somebody_else_can_still_be_shown(loop):
     reading, writing = os.pipe()
-    file = open(reading, "rb", 0)
+    file = os.fdopen(reading, "rb", 0)
     transport, _ = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, file))
     file.close()
     assert "ReadPipe" in repr(transport)
@@ -140,7 +140,7 @@ def test_a_pipe_closed_by_somebody_else_can_still_be_shown(loop):
 def test_a_number_freed_under_a_transport_serves_the_next_connection(loop):
     # uvloop's issue 763: the pipe's descriptor closed a second time, under its new owner.
     reading, writing = os.pipe()
-    file = open(reading, "rb", 0)
+    file = os.fdopen(reading, "rb", 0)
     stale, _ = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, file))
     other, far = socket.socketpair()
     file.close()
