@@ -164,3 +164,21 @@ def test_a_number_freed_under_a_transport_serves_the_next_connection(loop):
     loop.run_until_complete(asyncio.wait_for(exchange(), 10))
     far.close()
     os.close(writing)
+
+
+@pytest.mark.parametrize("name", ["StreamTransport", "ReadPipeTransport", "WritePipeTransport"])
+def test_a_transport_that_was_not_made_whole_is_closed(name):
+    from neverblock.engine import pipe, stream
+
+    kind = getattr(stream if name == "StreamTransport" else pipe, name)
+    transport = kind.__new__(kind)
+    with pytest.raises(TypeError):
+        transport.__init__(None, None, None)
+    for method in ("close", "abort", "pause_reading", "resume_reading", "write_eof"):
+        if any(method in vars(ours) for ours in kind.__mro__[:3]):
+            getattr(transport, method)()
+    if name != "ReadPipeTransport":
+        transport.write(b"nobody hears")
+        transport.set_write_buffer_limits(high=1)
+    assert transport.is_closing()
+    assert "closed" in repr(transport)

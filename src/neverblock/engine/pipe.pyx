@@ -40,7 +40,11 @@ cdef class PipeEndpoint(Endpoint):
     cdef bint started           # connection_made() was called
     cdef bint closing
 
-    def __init__(self, Engine loop, pipe, protocol, waiter=None, extra=None):
+    def __cinit__(self, *args, **kwargs):
+        self.lost = 1           # until it is made whole, every method finds it closed
+        self.closing = True
+
+    def __init__(self, Engine loop not None, pipe, protocol, waiter=None, extra=None):
         mode = os.fstat(pipe.fileno()).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
             raise ValueError(
@@ -60,6 +64,8 @@ cdef class PipeEndpoint(Endpoint):
             raise
         # From here on the file is ours, and __del__ closes what nobody else did.
         self.pipe = pipe
+        self.lost = 0
+        self.closing = False
         loop.call_soon(self._start, waiter, context=self.context)
 
     def __del__(self):

@@ -68,7 +68,12 @@ cdef class StreamEndpoint(Endpoint):
     cdef bint ended             # the peer has sent its last
     cdef bint eof               # we have
 
-    def __init__(self, Engine loop, sock, protocol, waiter=None, dict extra=None, server=None):
+    def __cinit__(self, *args, **kwargs):
+        self.lost = 1           # until it is made whole, every method finds it closed
+        self.closing = True
+
+    def __init__(
+            self, Engine loop not None, sock, protocol, waiter=None, dict extra=None, server=None):
         self.loop = loop
         self.driver = loop.driver
         self.is_socket = True
@@ -93,6 +98,8 @@ cdef class StreamEndpoint(Endpoint):
             raise
         # From here on the socket is ours, and __del__ closes what nobody else did.
         self.sock = sock
+        self.lost = 0
+        self.closing = False
         self.server = server
         if server is not None:
             attach_to_server(server, self)
