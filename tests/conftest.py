@@ -31,6 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 FAILED = pytest.StashKey[bool]()
 
+# A shell starts background jobs with SIGINT ignored, which Python and its children would keep to:
+# tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def backends() -> list[str]:
     """The backends this system has, best first."""

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
 from dataclasses import asdict
 from fnmatch import fnmatch
@@ -236,6 +237,9 @@ def main(
     verbose: bool,
     json_path: Path | None,
 ) -> None:
+    # The shell of a background job has it ignored, and the workers would keep to that: tests of
+    # Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     modules = find_modules(patterns)
     if not modules:
         raise click.ClickException(f"no test module matches {' '.join(patterns)}")
