@@ -1,22 +1,27 @@
 """Fixtures of the tests of compatibility: those of the engine's, and TLS contexts."""
 
 import ssl
-from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.engine.fixtures import *  # noqa: F403
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+@pytest.fixture(scope="session")
+def authority():
+    return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def server_tls():
+def server_tls(authority):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(CERTIFICATE)
+    authority.issue_cert("localhost").configure_cert(context)
     return context
 
 
 @pytest.fixture(scope="session")
-def client_tls():
-    return ssl.create_default_context(cafile=CERTIFICATE)
+def client_tls(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
