@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "heavy: on asyncio's loop and our default backend only")
-    config.addinivalue_line("markers", "ours: of our loop alone, with the reason")
+    config.addinivalue_line("markers", "ours(reason): of our loop alone")
+    config.addinivalue_line(
+        "markers", "broken(reason): our loop is known to fail it, asyncio's not"
+    )
 
 
 def pytest_generate_tests(metafunc):
@@ -83,6 +86,8 @@ def trouble():
 
 @pytest.fixture
 def kind(request):
+    if request.param != "asyncio" and (broken := request.node.get_closest_marker("broken")):
+        request.node.add_marker(pytest.mark.xfail(strict=True, reason=broken.args[0]))
     return request.param
 
 

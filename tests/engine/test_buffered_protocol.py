@@ -32,7 +32,7 @@ class Buffered(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes):
         assert nbytes > 0
         self.sizes.append(nbytes)
-        self.data += memoryview(self.buffer).cast("B")[:nbytes]
+        self.data += memoryview(self.buffer).tobytes()[:nbytes]
 
     def eof_received(self):
         assert not self.got_eof
@@ -104,12 +104,13 @@ def test_buffers_of_other_kinds(run, wire):
             lambda: bytearray(100),
             lambda: memoryview(bytearray(100)),
             lambda: array.array("B", bytes(100)),
+            lambda: memoryview(bytearray(100)).cast("B", (10, 10)),
         ]
         turn = iter(range(1 << 30))
         ours, theirs = pair(wire)
         data = pattern(20_000)
         sending = asyncio.create_task(send_all(theirs, data))
-        a = await open_end(ours, Buffered(lambda: makers[next(turn) % 3]()))
+        a = await open_end(ours, Buffered(lambda: makers[next(turn) % 4]()))
         assert await a.done is None
         await sending
         assert a.data == data
@@ -188,6 +189,62 @@ def test_a_wrong_buffer_ends_the_connection(run, trouble, wire, make, errors):
     run(main)
     [context] = trouble.take()
     assert isinstance(context["exception"], errors)
+
+
+@pytest.mark.broken("received as if the buffer had no gaps")
+def test_a_buffer_with_gaps_ends_the_connection(run, trouble, wire):
+    async def main():
+        a = await open_end(ours, Buffered(lambda: memoryview(bytearray(100))[::2]))
+        try:
+            theirs.sendall(b"data")
+            async with asyncio.timeout(2):
+                assert isinstance(await a.done, (BufferError, ValueError, TypeError))
+        finally:
+            a.transport.abort()
+
+    ours, theirs = pair(wire)
+    with ours, theirs:
+        run(main)
+    assert len(trouble.take()) == 1
+
+
+BACKWARDS = """
+import asyncio, socket, sys
+from tests.engine.loops import new_loop
+
+class Backwards(asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint):
+        return memoryview(bytearray(64))[::-1]  # its address is that of its last byte
+
+    def buffer_updated(self, nbytes):
+        print("received", nbytes)
+        lost.append(None)
+
+    def connection_lost(self, exc):
+        lost.append(exc)
+        print(type(exc).__name__)
+
+lost = []
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(Backwards, sock=ours)
+    theirs.send(b"A" * 64)
+    while not lost:
+        await asyncio.sleep(0.001)
+    theirs.close()
+
+asyncio.Runner(loop_factory=lambda: new_loop(sys.argv[1])).run(main())
+"""
+
+
+@pytest.mark.broken("received as if the buffer went forward from its address")
+def test_nothing_is_written_past_the_end_of_a_buffer(program):
+    done = program(BACKWARDS, interpreter=("-X", "dev"), env={"PYTHONWARNINGS": "ignore"})
+    assert done.stdout.strip() in ("BufferError", "ValueError", "TypeError"), done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["get_buffer", "buffer_updated", "eof_received"])

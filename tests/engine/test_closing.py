@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from .test_flow_control import fill
-from .wire import Recorder, accept_end, open_end, pair, pattern, read_to_end, reset
+from .wire import Recorder, accept_end, open_end, pair, pattern, read_exactly, read_to_end, reset
 
 REPLY = pattern(200_000)
 
@@ -219,6 +219,49 @@ def test_interrupt_and_exit_leave_the_loop_from_any_callback(loop, wire, name, e
     loop.run_until_complete(after())
     for sock in (ours, theirs, other, other_peer):
         sock.close()
+
+
+@pytest.mark.broken("what is unsent then waits for the next write")
+@pytest.mark.parametrize("count", [2_000, 20_000])
+def test_an_interrupt_in_resume_writing_loses_nothing(loop, wire, count):
+    """What was still to be sent is sent when the loop runs again."""
+
+    def leave(protocol, *args):
+        protocol.hooks.clear()
+        raise KeyboardInterrupt
+
+    async def write():
+        await open_end(ours, a)
+        a.transport.set_write_buffer_limits(high=20_000, low=10_000)
+        a.transport.writelines(lines)
+        if not a.paused:
+            raise KeyboardInterrupt  # the kernel took it all
+        await asyncio.Event().wait()
+
+    async def finish():
+        try:
+            async with asyncio.timeout(2):
+                return await asyncio.shield(reading)
+        finally:
+            a.transport.abort()
+            await a.lost()
+            theirs.close()
+            await asyncio.wait([reading])
+            reading.exception()
+            await loop.shutdown_default_executor()
+
+    ours, theirs = pair(wire)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    lines = [b"%098d\n" % n for n in range(count)]
+    a = Recorder(resume_writing=leave)
+    reading = asyncio.ensure_future(
+        loop.run_in_executor(None, read_exactly, theirs, sum(map(len, lines))), loop=loop
+    )
+    writing = loop.create_task(write())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(writing)
+    writing.cancel()
+    assert loop.run_until_complete(finish()) == b"".join(lines)
 
 
 # Errors of the connection

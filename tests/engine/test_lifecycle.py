@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import sys
 import threading
@@ -414,6 +415,48 @@ def test_a_loop_never_closed_warns_and_lets_go(kind, descriptors):
 
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         drop()
+    assert ref() is None
+    assert descriptors().keys() == before.keys()
+
+
+@pytest.mark.parametrize("holds", ["timer", "callback", "reader", "transport", "task"])
+def test_a_loop_never_closed_is_found_by_the_collector(kind, descriptors, holds):
+    """What is queued or watched leads back to the loop, and must not hide it."""
+
+    async def wait(loop):
+        await asyncio.Event().wait()
+
+    def make():
+        loop = new_loop(kind)
+        ours, theirs = socket.socketpair()
+        if holds == "timer":
+            loop.call_later(1000, loop.stop)
+        elif holds == "callback":
+            loop.call_soon(loop.stop)
+        elif holds == "reader":
+            loop.add_reader(ours, loop.stop)
+            loop.ours = ours
+        elif holds == "transport":
+            loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        elif holds == "task":
+            loop.task = loop.create_task(wait(loop))
+            turn(loop)
+        if holds not in ("reader", "transport"):
+            ours.close()
+        theirs.close()
+        return weakref.ref(loop)
+
+    before = descriptors()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unclosed this and that: true
+        logger = logging.getLogger("asyncio")
+        logger.disabled = True  # a task destroyed while pending: true as well
+        try:
+            ref = make()
+            for _ in range(3):
+                gc.collect()
+        finally:
+            logger.disabled = False
     assert ref() is None
     assert descriptors().keys() == before.keys()
 

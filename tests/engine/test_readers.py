@@ -106,6 +106,64 @@ def test_a_closed_file_is_refused(loop):
         loop.add_reader(ours, print)
 
 
+@pytest.mark.broken("the table grows to the number before the kernel is asked")
+def test_a_number_that_nobody_opened_is_refused_and_costs_no_memory(program):
+    """A table made to reach it before the kernel is asked would take hundreds of megabytes."""
+    done = program("""
+import resource, sys
+from tests.engine.loops import new_loop
+loop = new_loop(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for number in (5_000_000, 2_000_000_000):
+    for add in (loop.add_reader, loop.add_writer):
+        try:
+            add(number, print)
+        except (OSError, ValueError):
+            pass
+        else:
+            loop.remove_reader(number) or loop.remove_writer(number)  # the select of asyncio
+        assert loop.remove_reader(number) is False
+        assert loop.remove_writer(number) is False
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+loop.close()
+""")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30_000  # KiB
+
+
+@pytest.mark.parametrize("number", [1 << 31, 1 << 40, 1 << 80, -(1 << 40)])
+def test_a_number_too_large_for_a_descriptor_is_refused(loop, number):
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises((OSError, ValueError, OverflowError)):
+            add(number, print)
+
+
+@pytest.mark.parametrize("how", ["object", "number"])
+def test_a_file_that_is_no_longer_watched_is_let_go(request, kind, loop, how):
+    """By whichever of its names it was removed."""
+    if kind != "asyncio" and how == "number":
+        reason = "a file removed by number is kept until the loop closes"
+        request.node.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+
+    class File:
+        def __init__(self, number):
+            self.number = number
+
+        def fileno(self):
+            return self.number
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        file = File(ours.fileno())
+        ref = weakref.ref(file)
+        loop.add_reader(file, print)
+        loop.add_writer(file, print)
+        loop.remove_reader(file if how == "object" else file.number)
+        loop.remove_writer(file if how == "object" else file.number)
+        del file
+        assert ref() is None
+
+
 def test_adding_again_replaces(loop, pair):
     ours, theirs = pair
     seen = []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -263,6 +264,29 @@ def test_ctrl_c_ends_a_program(program, work):
     assert out == "cleaned up\n"
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.fixture
+def own_wakeup():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours.fileno()
+        signal.set_wakeup_fd(-1)
+
+
+def test_a_wakeup_descriptor_set_before_the_run_is_left_alone(loop, own_wakeup):
+    signal.set_wakeup_fd(own_wakeup)
+    loop.call_soon(lambda: None)
+    turn(loop)
+    assert signal.set_wakeup_fd(-1) == own_wakeup
+
+
+@pytest.mark.broken("it is taken off when the run ends")
+def test_a_wakeup_descriptor_set_within_the_run_is_left_alone(loop, own_wakeup):
+    loop.call_soon(signal.set_wakeup_fd, own_wakeup)
+    turn(loop)
+    assert signal.set_wakeup_fd(-1) == own_wakeup
 
 
 def test_the_user_may_handle_sigchld(run):

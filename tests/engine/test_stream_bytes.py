@@ -264,6 +264,31 @@ def test_a_view_may_be_released_right_after_write(run, wire, kind):
     run(main)
 
 
+@pytest.mark.broken("a large bytearray is sent after what resume_writing writes meanwhile")
+def test_what_resume_writing_writes_comes_after_the_write_that_led_to_it(run, wire):
+    """A write may find room for what was owed, and so resume the protocol: in its midst."""
+
+    async def main():
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        lines = [b"%098d\n" % n for n in range(2_000)]  # more than one flush sends
+        late = bytearray(b"written first " * 5_000)
+        a = await open_end(
+            ours, Recorder(resume_writing=lambda protocol: protocol.transport.write(b"resumed"))
+        )
+        reading = asyncio.create_task(asyncio.to_thread(read_to_end, theirs))
+        a.transport.writelines(lines)
+        a.transport.write(late)
+        await asyncio.sleep(0)
+        a.transport.close()
+        expected = b"".join(lines) + late
+        assert (await reading)[: len(expected)] == expected
+        await a.lost()
+
+    ours, theirs = pair(wire)
+    with ours, theirs:
+        run(main)
+
+
 # Large transfers
 
 

@@ -1,8 +1,10 @@
 """What stream transports tell of themselves, and what libraries do to them."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 
 import pytest
 
@@ -153,6 +155,23 @@ def test_a_server_serves_and_tells(run):
         await server.wait_closed()
 
     run(main)
+
+
+def test_a_closed_server_lets_its_sockets_go(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        refs = []
+        for _ in range(5):
+            server = await loop.create_server(Recorder, "127.0.0.1", 0)
+            refs += [weakref.ref(sock) for sock in server._sockets]
+            server.close()
+            await server.wait_closed()
+            del server
+        await asyncio.sleep(0)
+        gc.collect()
+        return [ref() for ref in refs]
+
+    assert run(main) == [None] * 5
 
 
 def test_a_server_that_starts_later(run):
