@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 DESCRIPTORS = Path("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")
 #: Seconds that threads and processes which are already on their way out may take.
 GRACE = 5.0
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So a shell starts what runs in its background; tests of Ctrl-C would wait for ever.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 FAILED = pytest.StashKey[bool]()
 
 # A shell starts background jobs with SIGINT ignored, which Python and its children would keep to:

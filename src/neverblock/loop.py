@@ -324,9 +324,14 @@ alive: "weakref.WeakSet[Loop]" = weakref.WeakSet()
 
 def abandon_parents_loops() -> None:
     """In a forked child: the loops of the parent are not ours to use."""
-    for loop in list(alive):
-        loop._abandon()
+    loops = list(alive)
     alive.clear()
+    # The child's signals are not the parent's either, whose socket they would be written to.
+    descriptor = signal.set_wakeup_fd(-1)
+    if descriptor not in [loop._csock.fileno() for loop in loops]:
+        signal.set_wakeup_fd(descriptor)
+    for loop in loops:
+        loop._abandon()
 
 
 os.register_at_fork(after_in_child=abandon_parents_loops)

@@ -11,7 +11,6 @@ thread of the interpreter's that needs no GIL watches that, so it holds for a ha
 import faulthandler
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -108,9 +107,6 @@ def each_test(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # So a shell starts what runs in its background; tests of Ctrl-C would wait for ever.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.set_inheritable(order["fd"], False)
     entrance = open_entrance(order["loop"], order["backend"])
     with os.fdopen(order["fd"], "w") as out:
