@@ -76,7 +76,7 @@ async def echo_by_streams(reader, writer):
 @pytest.mark.heavy
 @pytest.mark.parametrize("by", ["protocol", "streams"])
 def test_ten_thousand_random_ends(run, descriptors, by):
-    cycles, threads = 5_000, 4
+    cycles, threads = 10_000, 4
     Echo.open = Echo.ended = 0
 
     async def main():
