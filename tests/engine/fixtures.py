@@ -29,9 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def pytest_configure(config):
     config.addinivalue_line("markers", "heavy: on asyncio's loop and our default backend only")
     config.addinivalue_line("markers", "ours(reason): of our loop alone")
-    config.addinivalue_line(
-        "markers", "broken(reason): our loop is known to fail it, asyncio's not"
-    )
+    config.addinivalue_line("markers", "broken(reason): our loop is known to fail it")
 
 
 def pytest_generate_tests(metafunc):
