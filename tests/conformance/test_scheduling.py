@@ -29,13 +29,6 @@ def wired_pair():
         end.close()
 
 
-@pytest.fixture
-def unlike_asyncio(kind, request):
-    if kind != "asyncio":
-        why = "the engine leaves the kernel unasked for some turns while callbacks are ready"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
-
-
 def test_the_default_executor_is_told(run):
     async def main():
         loop = asyncio.get_running_loop()
@@ -126,7 +119,7 @@ def test_io_callbacks_queue_behind_what_is_ready(loop, wired_pair):
     assert order == ["ready before io", "io"]
 
 
-def test_io_callbacks_wait_for_one_turn_alone(loop, wired_pair, unlike_asyncio):
+def test_io_callbacks_wait_for_one_turn_alone(loop, wired_pair):
     """asyncio asks the kernel in each turn; suites count on it with a few `sleep(0)` in a row."""
     mine, other = wired_pair
     order = []
@@ -147,7 +140,7 @@ def test_io_callbacks_wait_for_one_turn_alone(loop, wired_pair, unlike_asyncio):
     assert order == [0, 1, "io", 2, 3]
 
 
-def test_what_is_written_arrives_after_two_rests(run, unlike_asyncio):
+def test_what_is_written_arrives_after_two_rests(run):
     """As websockets' own tests demand of a connection over loopback."""
 
     class Note(asyncio.Protocol):

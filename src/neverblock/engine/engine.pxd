@@ -27,6 +27,7 @@ cdef class Engine:
     cdef bint asleep                # waiting, or about to: work from outside must wake us
     cdef bint woken                 # and somebody has
 
+    cdef int in_vain                # how often in a row the kernel had nothing to tell
     cdef Py_ssize_t unasked         # callbacks since the kernel was asked
     cdef double asked               # when it was, on the coarse clock
     cdef unsigned long long turns

@@ -6,8 +6,9 @@
   the GIL; whoever pushes to the ring holds the GIL, and sees it.
 - Work runs in the order it was queued. A turn runs what was ready when it began: what
   was left over, then who the kernel found ready, then timers, as asyncio does.
-- While callbacks are ready the kernel is asked only after UNASKED of them or at the next
-  tick of the coarse clock, whichever is first: asking costs more than a callback.
+- The kernel is asked in every turn, as asyncio does, until UNASKED questions in a row were
+  in vain. Then, while callbacks are ready, only after UNASKED of them or at the next tick of
+  the coarse clock, whichever is first: asking costs more than a callback.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -34,7 +35,7 @@ cdef extern from *:
     int PyObject_GenericSetAttr(object owner, object name, PyObject *value) except -1
 
 cdef enum:
-    UNASKED = 64                    # callbacks in a row without asking the kernel
+    UNASKED = 64                    # questions in vain, then callbacks without a question
     LONGEST_WAIT = 24 * 3600        # seconds; some kernels refuse longer ones
     TICK_MS = 20                    # more than the coarse clock can lag
 
@@ -263,6 +264,7 @@ cdef class Engine:
         """Take turns until stop() was called."""
         self.look_at_clock()
         self.unasked = UNASKED
+        self.in_vain = 0
         while True:
             self.turn()
             if self._stopping:
@@ -274,8 +276,8 @@ cdef class Engine:
 
     cdef int turn(self) except -1:
         self.turns += 1
-        if (self.ready.size == 0 or self._stopping or self.unasked >= UNASKED
-                or coarse_now() != self.asked):
+        if (self.in_vain < UNASKED or self.unasked >= UNASKED or self.ready.size == 0
+                or self._stopping or coarse_now() != self.asked):
             self.ask()
         if self.timers.size:
             self.queue_due_timers()
@@ -284,7 +286,10 @@ cdef class Engine:
             self.run_ready_debugging()
         else:
             self.run_ready()
-        return self.driver.flush()
+        if self.driver.has_queued():
+            self.in_vain = 0        # what is sent may be answered
+            self.driver.flush()
+        return 0
 
     cdef int ask(self) except -1:
         cdef double patience
@@ -298,6 +303,7 @@ cdef class Engine:
             count = self.multiplexer.wait(patience)
         finally:
             self.asleep = False
+        self.in_vain = 0 if count or patience else self.in_vain + 1
         self.unasked = 0
         self.asked = coarse_now()
         for i in range(count):
