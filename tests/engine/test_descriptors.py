@@ -299,10 +299,9 @@ def test_a_file_closed_behind_the_transport_is_not_closed_again(run, how, end):
 
 
 @pytest.mark.ours("asyncio refuses the new connection, or never serves it")
-@pytest.mark.xfail(strict=True, reason="refused until the transport without a file closes")
 @pytest.mark.parametrize("how", ["pipe", "socket"])
 def test_a_number_closed_behind_a_transport_serves_its_next_owner(run, trouble, how):
-    """Or else a server turns away each client whose socket gets that number, which is the lowest."""
+    """Or else a server turns away each client who gets that number, which is the lowest."""
 
     async def main():
         transport, taken, other = await closed_behind(how)
@@ -333,7 +332,6 @@ def test_a_number_closed_behind_a_transport_serves_its_next_owner(run, trouble, 
         trouble.take()
 
 
-@pytest.mark.broken("asks the closed file for its number")
 def test_a_transport_whose_file_was_closed_behind_it_can_be_shown(run):
     """In a log, say, by the one who looks for the fault."""
 
