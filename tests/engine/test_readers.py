@@ -106,7 +106,6 @@ def test_a_closed_file_is_refused(loop):
         loop.add_reader(ours, print)
 
 
-@pytest.mark.broken("the table grows to the number before the kernel is asked")
 def test_a_number_that_nobody_opened_is_refused_and_costs_no_memory(program):
     """A table made to reach it before the kernel is asked would take hundreds of megabytes."""
     done = program("""
@@ -139,12 +138,8 @@ def test_a_number_too_large_for_a_descriptor_is_refused(loop, number):
 
 
 @pytest.mark.parametrize("how", ["object", "number"])
-def test_a_file_that_is_no_longer_watched_is_let_go(request, kind, loop, how):
+def test_a_file_that_is_no_longer_watched_is_let_go(loop, how):
     """By whichever of its names it was removed."""
-    if kind != "asyncio" and how == "number":
-        reason = "a file removed by number is kept until the loop closes"
-        request.node.add_marker(pytest.mark.xfail(strict=True, reason=reason))
-
     class File:
         def __init__(self, number):
             self.number = number

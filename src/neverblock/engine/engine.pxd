@@ -13,7 +13,7 @@ cdef class Engine:
     cdef Multiplexer multiplexer
     cdef Sources sources
     cdef Driver driver
-    cdef dict files                 # of add_reader: id -> (file object, its descriptor then)
+    cdef dict files                 # descriptor -> the file object add_reader knew it by
 
     cdef public object _thread_id
     cdef public bint _stopping

@@ -197,7 +197,7 @@ cdef class Engine:
         handle = new_handle(callback, args, None)
         handle.repeats = True
         if not isinstance(file, int):
-            self.files[id(file)] = (file, fd)
+            self.files[fd] = file
         if self._debug:
             handle.source_traceback = format_helpers.extract_stack(sys._getframe())
         self.sources.set_handle(fd, mask, handle)
@@ -211,12 +211,14 @@ cdef class Engine:
             fd = descriptor(file)
         except ValueError:
             # Closed meanwhile: it is still known by what it was.
-            if id(file) not in self.files:
+            for fd, known in self.files.items():
+                if known is file:
+                    break
+            else:
                 raise
-            fd = self.files[id(file)][1]
         removed = self.sources.remove_handle(fd, mask) == 1
         if self.files and not self.sources.has_handle(fd):
-            self.files.pop(id(file), None)
+            self.files.pop(fd, None)
         return removed
 
     def _transport_of(self, int fd):

@@ -13,6 +13,7 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
 
 from asyncio import format_helpers
 
@@ -220,7 +221,8 @@ cdef class Timers:
         cdef Entry entry
         if self.size == self.capacity:
             self.resize(self.capacity * 2)
-        entry.deadline = handle.deadline
+        # A nan compares with nothing, and would lead the heap astray: it is never due.
+        entry.deadline = handle.deadline if handle.deadline == handle.deadline else INFINITY
         entry.order = self.pushed
         entry.handle = <PyObject *> handle
         Py_INCREF(handle)

@@ -21,6 +21,7 @@ cdef class Sources:
     cdef Py_ssize_t capacity
 
     cdef int attach(self, Endpoint endpoint) except -1
+    cdef int check_limit(self, int fd) except -1
     cdef int detach(self, Endpoint endpoint) except -1
     cdef int refresh(self, int fd) except -1
     cdef int set_handle(self, int fd, int mask, Handle handle) except -1

@@ -11,11 +11,15 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.errno cimport errno
 from libc.string cimport memset
+from posix.fcntl cimport F_GETFD, fcntl
 
 from neverblock.engine.driver cimport Endpoint
 from neverblock.engine.ready cimport Handle, Ready
 from neverblock.multiplexers.base cimport READ, WRITE, Multiplexer
+
+import os
 
 from neverblock.errors import DescriptorLimitError
 
@@ -45,9 +49,7 @@ cdef class Sources:
 
     cdef int attach(self, Endpoint endpoint) except -1:
         cdef int fd = endpoint.fd
-        cdef int limit = self.multiplexer.limit
-        if 0 <= limit <= fd:
-            raise DescriptorLimitError(type(self.multiplexer).__name__.lower(), fd, limit)
+        self.check_limit(fd)
         self.reach(fd)
         old = self.endpoint(fd)
         if old is not None:
@@ -57,6 +59,12 @@ cdef class Sources:
         self.remove_handle(fd, READ)
         self.remove_handle(fd, WRITE)
         return put(&self.table[fd].endpoint, endpoint)
+
+    cdef int check_limit(self, int fd) except -1:
+        cdef int limit = self.multiplexer.limit
+        if 0 <= limit <= fd:
+            raise DescriptorLimitError(type(self.multiplexer).__name__.lower(), fd, limit)
+        return 0
 
     cdef int detach(self, Endpoint endpoint) except -1:
         cdef int fd = endpoint.fd
@@ -108,6 +116,7 @@ cdef class Sources:
         cdef Source *source
         cdef PyObject **place
         cdef Handle old
+        self.check_limit(fd)
         self.reach(fd)
         source = &self.table[fd]
         place = &source.reader if mask == READ else &source.writer
@@ -183,6 +192,9 @@ cdef class Sources:
         cdef Source *table
         if fd < self.capacity:
             return 0
+        if fcntl(fd, F_GETFD) < 0:
+            # A number that nobody opened may be any: no memory for it.
+            raise OSError(errno, os.strerror(errno))
         while capacity <= fd:
             capacity *= 2
         table = <Source *> PyMem_Realloc(self.table, capacity * sizeof(Source))
