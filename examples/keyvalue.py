@@ -3,8 +3,11 @@
     neverblock serve examples/keyvalue.py:handle --bind tcp://127.0.0.1:6380
     redis-cli -p 6380 set greeting hello
 
-Values are strings, and live in this process: they are gone when it ends. Everything between two
-awaits is done at once, so a command never sees another one half done, and nothing is locked.
+It runs under every server model (--model). Values are strings, and live in the memory of a process:
+they are gone when it ends. Under the models loop, iterative, thread and pool that is one memory for
+all clients, and a lock keeps a command from seeing another one half done. Under the process model
+each client has a process, and so a store, of its own: it starts empty, no other client sees it, and
+it is gone with the connection. That is the price of that model.
 """
 
 import fnmatch
@@ -12,6 +15,7 @@ import heapq
 import itertools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 
@@ -105,15 +109,18 @@ async def handle(stream: Stream) -> None:
     """Serve one client, to its end."""
     session = Session()
     parser = Parser()
-    Session.open += 1
+    with LOCK:
+        Session.open += 1
     try:
         async for chunk in stream:
-            STORE.drop_expired()
+            with LOCK:
+                STORE.drop_expired()
             replies: list[bytes] = []
             size = 0
             try:
                 for arguments in parser.feed(chunk):
-                    reply = session.reply_to(arguments)
+                    with LOCK:
+                        reply = session.reply_to(arguments)
                     replies.append(reply)
                     size += len(reply)
                     if session.over:
@@ -130,10 +137,13 @@ async def handle(stream: Stream) -> None:
             if session.over:
                 break
     finally:
-        Session.open -= 1
+        with LOCK:
+            Session.open -= 1
 
 
 STORE = Store()
+#: Held for each command, never while waiting for a client: under the loop model it is always free.
+LOCK = threading.Lock()
 STARTED = time.monotonic()
 #: Name -> what does it, and how many arguments it takes beside its name.
 COMMANDS: dict[bytes, tuple[Command, int, float]] = {}

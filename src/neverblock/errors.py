@@ -60,7 +60,23 @@ class StreamClosedError(RuntimeError):
 
 
 class StreamBusyError(RuntimeError):
-    """Two tasks receive from one stream: the bytes would go to either. Receive in one task."""
+    """Two tasks (or threads) receive from one stream: the bytes would go to either."""
+
+
+class EventLoopNeededError(RuntimeError):
+    """A handler awaited what needs an event loop, under a server model that has none."""
+
+    def __init__(self, model: str, awaited: str, where: str) -> None:
+        super().__init__(
+            f"{where} awaits {awaited}, which needs an event loop; the {model} model has none: "
+            f"call what blocks instead (time.sleep for asyncio.sleep), or serve with --model loop"
+        )
+        self.model = model
+        self.awaited = awaited
+        self.where = where
+
+    def __reduce__(self) -> tuple[type["EventLoopNeededError"], tuple[str, str, str]]:
+        return type(self), (self.model, self.awaited, self.where)
 
 
 class IncompleteReceiveError(EOFError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.serving import PATIENCE, neverblock, powerless, reset, served
+from tests.servers.serving import PATIENCE, exactly, neverblock, powerless, reset, served
 
 ECHO = "examples/echo.py:handle"
 
@@ -70,13 +70,6 @@ def app(tmp_path: Path) -> str:
 def ask(sock: socket.socket, data: bytes) -> bytes:
     sock.sendall(data)
     return exactly(sock, len(data))
-
-
-def exactly(sock: socket.socket, n: int) -> bytes:
-    data = b""
-    while len(data) < n and (chunk := sock.recv(n - len(data))):
-        data += chunk
-    return data
 
 
 def test_says_where_it_listens_and_serves_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neverblock.servers import MODELS
 from tests.servers.serving import PATIENCE, Process, served
 
 HANDLER = "examples/keyvalue.py:handle"
@@ -179,7 +180,15 @@ def test_many_clients_of_asyncio_count_to_the_same_number(server: Process) -> No
     assert sorted(n for counted in counts for n in counted) == list(range(1, 1001))
 
 
-def test_clients_of_threads_never_see_a_command_half_done(server: Process) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_clients_of_threads_never_see_a_command_half_done(model: str) -> None:
+    if model == "process":
+        pytest.skip("there each client has a store of its own")
+    with served(HANDLER, "--model", model) as server:
+        see_whole_commands(server)
+
+
+def see_whole_commands(server: Process) -> None:
     def work(number: int) -> None:
         with redis.Redis(port=port_of(server), socket_timeout=PATIENCE) as client:
             for _ in range(50):
@@ -194,6 +203,21 @@ def test_clients_of_threads_never_see_a_command_half_done(server: Process) -> No
         thread.join()
     assert len(seen) == 200
     assert all(a == b for a, b in seen)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_under_every_model(model: str) -> None:
+    with served(HANDLER, "--model", model) as server:
+        for number in (1, 2):
+            with redis.Redis(port=port_of(server), socket_timeout=PATIENCE) as client:
+                # Under the process model each client has a store of its own, empty at first.
+                assert client.dbsize() == (1 if number == 2 and model != "process" else 0)
+                client.set("k", bytes(300_000))
+                assert client.get("k") == bytes(300_000)
+                assert client.incr("n") == (1 if model == "process" else number)
+                client.delete("k")
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,14 @@ async def received(sock: socket.socket) -> bytes:
     return bytes(data)
 
 
+def exactly(sock: socket.socket, n: int) -> bytes:
+    """The next ``n`` bytes, or what comes until the other side ends it."""
+    data = b""
+    while len(data) < n and (chunk := sock.recv(n - len(data))):
+        data += chunk
+    return data
+
+
 def reset(sock: socket.socket) -> None:
     """Close a TCP connection the rude way."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from neverblock.servers import Stream, loop
+from neverblock.servers import Stream, handler
 from tests.servers.conftest import Run
 from tests.servers.serving import connect, received, reset, serving
 
@@ -25,7 +25,7 @@ async def shout(stream: Stream) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_random_clients_leave_nothing_behind(run: Run, seed: int, caplog, monkeypatch) -> None:
     # A record that pytest keeps would keep the traceback, its frames, and so the streams.
-    monkeypatch.setattr(loop.logger, "propagate", False)
+    monkeypatch.setattr(handler.logger, "propagate", False)
     randomly = random.Random(seed)
     streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -170,4 +170,4 @@ def test_abort_ends_a_handler_that_is_busy_sending(run: Run) -> None:
 
 
 def test_the_logger_is_the_documented_one() -> None:
-    assert loop.logger.name == "neverblock.server"
+    assert handler.logger.name == "neverblock.server"

@@ -3,11 +3,15 @@
 A handler owns its stream until it returns; the server then sends what is still queued and closes
 the connection. One task receives at a time; several may send, each send stays in one piece.
 
+Under the models without a loop a plain ``def handle(stream)`` will do as well.
+
 Invariants of the buffer: ``_held`` is either one chunk as it came (``bytes``) or several joined
 (``bytearray``); its first ``_at`` bytes are consumed; an empty one is ``b""`` with ``_at`` 0.
 """
 
 import inspect
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -18,6 +22,11 @@ from neverblock.errors import (
     LimitExceededError,
     StreamClosedError,
 )
+
+logger = logging.getLogger("neverblock.server")
+
+#: Every way to serve, by name.
+MODELS = ("loop", "iterative", "process", "thread", "pool")
 
 #: Bytes that wait for the handler before reading from the peer pauses, and resumes.
 HIGH_WATER = 256 * 1024
@@ -34,9 +43,9 @@ class StreamInfo(NamedTuple):
     local: str
     """The address the client connected to, in the same form, or the path of a Unix socket."""
     model: str
-    """The server model that serves it: ``"loop"``."""
+    """The server model that serves it: one of MODELS."""
     backend: str
-    """What that model waits with: ``"epoll"``, ``"poll"``, ``"select"`` …"""
+    """What the loop model waits with: ``"epoll"``, ``"poll"`` …; ``""`` under the others."""
 
 
 class Stream:
@@ -184,6 +193,13 @@ class Stream:
             raise ConnectionLostError(self.peer, self._lost)
         return self._draining and not self._held
 
+    def _refusal(self) -> Exception:
+        """Why nothing can be sent."""
+        if self._lost is not None:
+            return ConnectionLostError(self.peer, self._lost)
+        cause = "aclose()" if self._closed else "send_eof()"
+        return StreamClosedError(f"cannot send to {self.peer}: {cause} was called")
+
     def _take(self, n: int) -> bytes:
         held, at = self._held, self._at
         end = at + n
@@ -220,29 +236,52 @@ class Stream:
 
 Handler: TypeAlias = Callable[[Stream], Coroutine[Any, Any, None]]
 
+#: A Handler, or one that blocks (see servers.blocking), which takes a BlockingStream.
+AnyHandler: TypeAlias = Handler | Callable[[Any], None]
 
-def check(handler: object, name: str) -> Handler:
-    """``handler``, if it can be one under the loop model. Raises HandlerError."""
+
+def check(handler: object, name: str, model: str) -> AnyHandler:
+    """``handler``, if it can be one under that model. Raises HandlerError."""
+    function = name.rpartition(":")[2]
     if not callable(handler):
         raise HandlerError(
             f"{name} is {type(handler).__name__}, which cannot be called; "
-            f"name an `async def {name.rpartition(':')[2]}(stream)`"
+            f"name an `async def {function}(stream)`"
         )
-    if not is_async(handler):
+    if not is_async(handler) and (model == "loop" or inspect.isclass(handler)):
         raise HandlerError(
-            f"{name} is not async; write `async def {name.rpartition(':')[2]}(stream)` "
+            f"{name} is not async; write `async def {function}(stream)` "
             f"and await what the stream does"
+            + ("" if inspect.isclass(handler) else ", or serve it with --model thread")
         )
     try:
         inspect.signature(handler).bind(None)
     except TypeError:
         raise HandlerError(
-            f"{name} cannot be called with one argument; "
-            f"write `async def {name.rpartition(':')[2]}(stream)`"
+            f"{name} cannot be called with one argument; write `async def {function}(stream)`"
         ) from None
     except ValueError:
         pass  # A signature that cannot be read is not a wrong one.
+    check_declared(handler, name, model)
     return handler
+
+
+def check_declared(handler: object, name: str, model: str) -> None:
+    """Refuse a model that is not among the ``models`` that the handler's module declares."""
+    module = sys.modules.get(getattr(handler, "__module__", None) or "")
+    declared: object = getattr(module, "models", None)
+    if not isinstance(declared, tuple) or not any(known in declared for known in MODELS):
+        return  # Nothing of ours: `models` is a common name.
+    if unknown := [each for each in declared if each not in MODELS]:
+        raise HandlerError(
+            f"{name}: its module declares models = {declared!r}, and there is no {unknown[0]!r}; "
+            f"choose of {', '.join(MODELS)}"
+        )
+    if model not in declared:
+        raise HandlerError(
+            f"{name} cannot be served under the {model} model: its module declares "
+            f"models = {declared!r}; choose one of these, like --model {declared[0]}"
+        )
 
 
 def is_async(handler: Any) -> bool:
@@ -252,3 +291,16 @@ def is_async(handler: Any) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         type(handler).__call__
     )
+
+
+def report_failure(peer: str, error: BaseException, lost: bool) -> None:
+    """Log what a handler ended with; that the client left is no failure."""
+    if hung_up(error) or (isinstance(error, ConnectionLostError) and lost):
+        logger.debug("%s left: %s", peer, error)
+    else:
+        logger.error("handler failed, closing %s", peer, exc_info=error)
+
+
+def hung_up(error: BaseException) -> bool:
+    """Whether the input just ended where a handler waited for its next message."""
+    return isinstance(error, IncompleteReceiveError) and not error.partial

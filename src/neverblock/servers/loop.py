@@ -5,19 +5,13 @@ task and the server refer to it until the transport says that it is lost *and* t
 """
 
 import asyncio
-import logging
 from functools import partial
 
 from neverblock.errors import (
-    ConnectionLostError,
-    IncompleteReceiveError,
     StreamBusyError,
-    StreamClosedError,
 )
-from neverblock.servers.handler import HIGH_WATER, Handler, Stream, StreamInfo
+from neverblock.servers.handler import HIGH_WATER, Handler, Stream, StreamInfo, report_failure
 from neverblock.servers.listen import Listener, address_text, unix_peer_text
-
-logger = logging.getLogger("neverblock.server")
 
 
 class LoopStream(Stream, asyncio.Protocol):
@@ -105,12 +99,6 @@ class LoopStream(Stream, asyncio.Protocol):
             self._senders = []
         self._senders.append(waiter)
         return waiter
-
-    def _refusal(self) -> Exception:
-        if self._lost is not None:
-            return ConnectionLostError(self.peer, self._lost)
-        cause = "aclose()" if self._closed else "send_eof()"
-        return StreamClosedError(f"cannot send to {self.peer}: {cause} was called")
 
     def _close(self) -> None:
         if not self._closed:
@@ -221,12 +209,8 @@ class LoopStream(Stream, asyncio.Protocol):
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
         error = None if task.cancelled() else task.exception()
-        if error is None:
-            pass
-        elif hung_up(error) or (isinstance(error, ConnectionLostError) and self._gone):
-            logger.debug("%s left: %s", self.peer, error)
-        else:
-            logger.error("handler failed, closing %s", self.peer, exc_info=error)
+        if error is not None:
+            report_failure(self.peer, error, self._gone)
         self._close()
         self._server.check(self)
 
@@ -284,11 +268,6 @@ class LoopServer:
             self.streams.discard(stream)
             if not self.streams and self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
-
-
-def hung_up(error: BaseException) -> bool:
-    """Whether the input just ended where a handler waited for its next message."""
-    return isinstance(error, IncompleteReceiveError) and not error.partial
 
 
 def release(waiters: "list[asyncio.Future[None]] | None") -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 from neverblock.errors import HandlerError
-from neverblock.servers.handler import Handler, check
+from neverblock.servers.handler import AnyHandler, check
 
 
-def load(target: str) -> Handler:
+def load(target: str, model: str) -> AnyHandler:
     """Import what ``target`` names, as Python would: beside a file, or from here for a module.
 
-    Raises HandlerError.
+    It must be able to run under ``model``. Raises HandlerError.
     """
     where, _, name = target.rpartition(":")
     if not where or not name:
@@ -28,8 +28,8 @@ def load(target: str) -> Handler:
         try:
             handler = getattr(handler, part)
         except AttributeError:
-            raise HandlerError(f"{where} has no {name}; {suggestion(module)}") from None
-    return check(handler, target)
+            raise HandlerError(f"{where} has no {name}; {suggestion(module, model)}") from None
+    return check(handler, target, model)
 
 
 def load_file(path: str) -> ModuleType:
@@ -77,21 +77,21 @@ def import_failure(what: str, command: str, error: BaseException) -> str:
     return f"importing {what} failed at {where}: {reason}; `{command}` shows all of it"
 
 
-def suggestion(module: ModuleType) -> str:
+def suggestion(module: ModuleType, model: str) -> str:
     """What a module offers instead."""
     names = [
         name
         for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == module.__name__ and is_handler(value)
+        if getattr(value, "__module__", None) == module.__name__ and is_handler(value, model)
     ]
     if names:
         return f"it has {', '.join(names)}"
     return "write `async def handle(stream)` in it"
 
 
-def is_handler(value: object) -> bool:
+def is_handler(value: object, model: str) -> bool:
     try:
-        check(value, "")
+        check(value, "", model)
     except HandlerError:
         return False
     return True
