@@ -77,7 +77,9 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)
             if heeds_signals and not self._signal_handlers:
-                signal.set_wakeup_fd(-1)
+                descriptor = signal.set_wakeup_fd(-1)
+                if descriptor != self._csock.fileno():  # somebody else's by now
+                    signal.set_wakeup_fd(descriptor)
 
     def _heed_signals(self) -> bool:
         # A signal that comes between the last bytecode and the wait would only be seen

@@ -191,7 +191,6 @@ def test_a_wrong_buffer_ends_the_connection(run, trouble, wire, make, errors):
     assert isinstance(context["exception"], errors)
 
 
-@pytest.mark.broken("received as if the buffer had no gaps")
 def test_a_buffer_with_gaps_ends_the_connection(run, trouble, wire):
     async def main():
         a = await open_end(ours, Buffered(lambda: memoryview(bytearray(100))[::2]))
@@ -240,7 +239,6 @@ asyncio.Runner(loop_factory=lambda: new_loop(sys.argv[1])).run(main())
 """
 
 
-@pytest.mark.broken("received as if the buffer went forward from its address")
 def test_nothing_is_written_past_the_end_of_a_buffer(program):
     done = program(BACKWARDS, interpreter=("-X", "dev"), env={"PYTHONWARNINGS": "ignore"})
     assert done.stdout.strip() in ("BufferError", "ValueError", "TypeError"), done.stderr

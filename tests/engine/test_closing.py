@@ -221,7 +221,6 @@ def test_interrupt_and_exit_leave_the_loop_from_any_callback(loop, wire, name, e
         sock.close()
 
 
-@pytest.mark.broken("what is unsent then waits for the next write")
 @pytest.mark.parametrize("count", [2_000, 20_000])
 def test_an_interrupt_in_resume_writing_loses_nothing(loop, wire, count):
     """What was still to be sent is sent when the loop runs again."""

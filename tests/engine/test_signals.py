@@ -282,7 +282,6 @@ def test_a_wakeup_descriptor_set_before_the_run_is_left_alone(loop, own_wakeup):
     assert signal.set_wakeup_fd(-1) == own_wakeup
 
 
-@pytest.mark.broken("it is taken off when the run ends")
 def test_a_wakeup_descriptor_set_within_the_run_is_left_alone(loop, own_wakeup):
     loop.call_soon(signal.set_wakeup_fd, own_wakeup)
     turn(loop)

@@ -264,7 +264,6 @@ def test_a_view_may_be_released_right_after_write(run, wire, kind):
     run(main)
 
 
-@pytest.mark.broken("a large bytearray is sent after what resume_writing writes meanwhile")
 def test_what_resume_writing_writes_comes_after_the_write_that_led_to_it(run, wire):
     """A write may find room for what was owed, and so resume the protocol: in its midst."""
 

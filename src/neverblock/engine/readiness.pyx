@@ -187,7 +187,12 @@ cdef class Readiness(Driver):
             if sent == -EAGAIN:
                 sent = 0
             if sent != 0:
-                endpoint.sent(sent)
+                try:
+                    endpoint.sent(sent)
+                except BaseException:
+                    if endpoint.fd >= 0:
+                        self.queue(endpoint)    # the rest, when the loop runs again
+                    raise
             if sent < 0 or endpoint.fd < 0:
                 return 0
             if sent < offered:

@@ -250,6 +250,8 @@ cdef class StreamEndpoint(Endpoint):
             place = memoryview(self.protocol.get_buffer(-1))
             if place.readonly:
                 raise TypeError("get_buffer() returned a read-only buffer")
+            if not place.c_contiguous:
+                raise BufferError("get_buffer() returned a buffer with gaps")
             if not place.nbytes:
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (SystemExit, KeyboardInterrupt):
@@ -365,13 +367,8 @@ cdef class StreamEndpoint(Endpoint):
             data = data.tobytes()
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if view.len > AT_ONCE:
-                if self.unsent.size:
-                    self.driver.flush_now(self)
-                if self.lost:
-                    return 0
-                if self.unsent.size == 0:
-                    taken = self.driver.send_now(self, <const char *> view.buf, view.len)
+            if view.len > AT_ONCE and self.unsent.size == 0:
+                taken = self.driver.send_now(self, <const char *> view.buf, view.len)
                 if taken < 0:
                     self.sent(taken)
                     return 0
