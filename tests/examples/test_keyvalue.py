@@ -333,7 +333,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[socket.sock
     with (
         served(HANDLER) as ours,
         subprocess.Popen(
-            [tool("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", ""],
+            [
+                *[tool("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", ""],
+                *["--databases", "1"],  # as ours
+            ],
             stdout=subprocess.PIPE,
             text=True,
             cwd=path.parent,
