@@ -140,6 +140,7 @@ def test_a_number_too_large_for_a_descriptor_is_refused(loop, number):
 @pytest.mark.parametrize("how", ["object", "number"])
 def test_a_file_that_is_no_longer_watched_is_let_go(loop, how):
     """By whichever of its names it was removed."""
+
     class File:
         def __init__(self, number):
             self.number = number
