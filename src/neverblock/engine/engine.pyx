@@ -211,10 +211,8 @@ cdef class Engine:
             fd = descriptor(file)
         except ValueError:
             # Closed meanwhile: it is still known by what it was.
-            for fd, known in self.files.items():
-                if known is file:
-                    break
-            else:
+            fd = next((number for number, known in self.files.items() if known is file), -1)
+            if fd < 0:
                 raise
         removed = self.sources.remove_handle(fd, mask) == 1
         if self.files and not self.sources.has_handle(fd):
