@@ -139,7 +139,6 @@ print("done")
     "attempt",
     [
         "loop.create_connection(Echo, *address)",
-        "loop.create_server(Echo, '127.0.0.1', 0)",
         "loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))",
         "asyncio.create_subprocess_exec('true', stdin=-1, stdout=-1)",
     ],
