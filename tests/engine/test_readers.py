@@ -160,6 +160,21 @@ def test_a_file_that_is_no_longer_watched_is_let_go(loop, how):
         assert ref() is None
 
 
+@pytest.mark.broken("it is kept until the loop closes")
+def test_a_file_that_could_not_be_watched_is_let_go(loop):
+    class File:
+        def fileno(self):
+            return 1_000_000  # open nowhere
+
+    file = File()
+    ref = weakref.ref(file)
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises((OSError, ValueError)):
+            add(file, print)
+    del file
+    assert ref() is None
+
+
 def test_adding_again_replaces(loop, pair):
     ours, theirs = pair
     seen = []
