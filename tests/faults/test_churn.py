@@ -118,6 +118,7 @@ def test_streams_that_end_give_their_memory_back(echo_server):
     assert grown < 1_500  # KiB; half a KiB kept of each would be 2,500
 
 
+@pytest.mark.ours("asyncio 3.11 leaves its transports to the collector")
 @pytest.mark.heavy
 def test_no_connection_needs_the_collector_to_go(program):
     """Reference counts alone let a protocol and its transport go."""
