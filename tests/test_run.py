@@ -109,7 +109,6 @@ print(neverblock.run(main()))
 """
 
 
-@pytest.mark.xfail(strict=True, reason="a second loop is made, and left unclosed")
 def test_run_within_a_running_loop_is_refused():
     done = in_process(NESTED)
     assert "cannot be called from a running event loop" in done.stdout

@@ -317,6 +317,8 @@ def run(
 
     Raises RuntimeError where a loop runs already.
     """
+    if events._get_running_loop() is not None:  # before a second loop is made
+        raise RuntimeError("neverblock.run() cannot be called from a running event loop")
     with asyncio.Runner(loop_factory=loop_factory, debug=debug, **run_kwargs) as runner:
         return runner.run(main)
 
