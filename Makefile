@@ -130,7 +130,7 @@ asan: ## The suite once, with the address and undefined-behaviour sanitizers com
 	@$(MAKE) --no-print-directory build VENV=$(VENV)-asan BUILD_OPTIONS='$(SANITIZED)'
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(VENV)-asan/bin/python -m pytest --ignore=tests/test_package.py -m 'not memory' \
+		$(VENV)-asan/bin/python -m pytest --ignore=tests/test_package.py --ignore=tests/docs -m 'not memory' \
 		$(ARGS) $(TESTS)
 
 .PHONY: format
