@@ -99,6 +99,42 @@ def test_close_in_data_received_gives_no_more_data(run, wire):
     run(main)
 
 
+@pytest.mark.parametrize("how", ["abort", "close", "pause_reading", "set_protocol"])
+def test_what_one_connection_does_to_another_counts_in_the_same_turn(run, wire, how):
+    """Both are readable; the first to be served deals with the other, which hears no more."""
+
+    async def main():
+        heard, later = [], Recorder()
+
+        def deal(protocol, data):
+            heard.append(protocol)
+            other = b if protocol is a else a
+            if how == "set_protocol":
+                later.connection_made(other.transport)
+                other.transport.set_protocol(later)
+            else:
+                getattr(other.transport, how)()
+
+        ends = [pair(wire), pair(wire)]
+        a = await open_end(ends[0][0], Recorder(data_received=deal))
+        b = await open_end(ends[1][0], Recorder(data_received=deal))
+        for _, peer in ends:
+            peer.sendall(b"data")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(heard) == 1
+        if how == "set_protocol":
+            assert later.data == b"data"
+        for protocol in (a, b):
+            protocol.transport.abort()
+        for protocol in (heard[0], later if how == "set_protocol" else b if heard[0] is a else a):
+            await protocol.lost()
+        for _, peer in ends:
+            peer.close()
+
+    run(main)
+
+
 class Mine(Exception):
     pass
 
