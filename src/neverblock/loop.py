@@ -51,7 +51,13 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self._troubled: set[socket.socket] = set()  # listening, and has told why it refuses
         self._lent: set[int] = set()
         Engine.__init__(self, multiplexer)
-        asyncio.SelectorEventLoop.__init__(self, multiplexer)
+        try:
+            asyncio.SelectorEventLoop.__init__(self, multiplexer)
+        except BaseException:
+            self._closed = True  # half made: close() would not find what it closes
+            self._stop_listening()
+            multiplexer.close()
+            raise
         alive.add(self)
 
     # A run
@@ -108,7 +114,12 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self._ssock.setblocking(False)
         self._csock.setblocking(False)
         self._internal_fds += 1
-        self._listen(self._ssock.fileno())
+        try:
+            self._listen(self._ssock.fileno())
+        except BaseException:
+            self._ssock.close()
+            self._csock.close()
+            raise
 
     def _close_self_pipe(self) -> None:
         self._stop_listening()

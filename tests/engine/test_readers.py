@@ -160,7 +160,6 @@ def test_a_file_that_is_no_longer_watched_is_let_go(loop, how):
         assert ref() is None
 
 
-@pytest.mark.broken("it is kept until the loop closes")
 def test_a_file_that_could_not_be_watched_is_let_go(loop):
     class File:
         def fileno(self):

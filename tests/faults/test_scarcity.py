@@ -59,7 +59,6 @@ def check(program, source):
 
 
 @pytest.mark.ours("asyncio leaves descriptors to a half-made loop that cannot be closed")
-@pytest.mark.xfail(strict=True, reason="it crashes where its wakeup was never made")
 def test_a_loop_that_cannot_be_made(program):
     check(
         program,

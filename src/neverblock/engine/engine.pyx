@@ -196,11 +196,11 @@ cdef class Engine:
         fd = descriptor(file)
         handle = new_handle(callback, args, None)
         handle.repeats = True
-        if not isinstance(file, int):
-            self.files[fd] = file
         if self._debug:
             handle.source_traceback = format_helpers.extract_stack(sys._getframe())
         self.sources.set_handle(fd, mask, handle)
+        if not isinstance(file, int):
+            self.files[fd] = file
         return handle
 
     cdef object unwatch(self, object file, int mask):
@@ -232,8 +232,11 @@ cdef class Engine:
         self.signals = signals
 
     def _stop_listening(self):
+        if self.wakeup is None:     # it could not be made
+            return
         self.multiplexer.drop(self.wakeup.listener)
-        self.multiplexer.drop(self.signals)
+        if self.signals >= 0:
+            self.multiplexer.drop(self.signals)
         self.signals = -1
         self.wakeup.close()
 
