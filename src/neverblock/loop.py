@@ -182,15 +182,34 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         descriptor = transport._sock_fd
         resume = transport.is_reading()
         transport.pause_reading()
-        await transport._make_empty_waiter()
-        self._lent.add(descriptor)
         try:
-            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            await transport._make_empty_waiter()
+            self._lent.add(descriptor)
+            transfer = self.create_task(
+                self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            )
+            return await self._until_lost(transfer, transport._make_end_waiter())
         finally:
             self._lent.discard(descriptor)
             transport._reset_empty_waiter()
             if resume:
                 transport.resume_reading()
+
+    async def _until_lost(self, transfer: "asyncio.Task[int]", lost: "asyncio.Future[None]") -> int:
+        # A transfer waits by number, and would not hear that its transport is gone.
+        def end(lost: "asyncio.Future[None]") -> None:
+            if not lost.cancelled() and lost.exception() is not None:
+                transfer.cancel()
+
+        lost.add_done_callback(end)
+        try:
+            return await transfer
+        except asyncio.CancelledError:
+            if lost.done():
+                lost.result()
+            raise
+        finally:
+            lost.cancel()
 
     # Servers
 

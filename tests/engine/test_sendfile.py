@@ -157,7 +157,6 @@ def test_the_connection_is_reset_while_a_file_is_sent(run, file):
 
 
 @pytest.mark.ours("asyncio waits for ever")
-@pytest.mark.xfail(strict=True, reason="the transfer goes on by number when its transport is gone")
 def test_the_transport_is_aborted_while_a_file_is_sent(run, file):
     """The transfer ends with it, and nothing is sent to one who has the number next."""
 

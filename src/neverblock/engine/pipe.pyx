@@ -45,6 +45,7 @@ cdef class PipeEndpoint(Endpoint):
         self.closing = True
 
     def __init__(self, Engine loop not None, pipe, protocol, waiter=None, extra=None):
+        loop.check_closed()
         mode = os.fstat(pipe.fileno()).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
             raise ValueError(

@@ -94,19 +94,18 @@ cdef class Sources:
         return 0
 
     cdef int watch(self, Source *source, int fd, int wanted) except -1:
-        # Recorded before the kernel is asked: what cannot be watched is not, and what
-        # was closed by its owner is gone for us too.
-        cdef int before = source.wanted
-        source.wanted = 0
+        # `wanted` is what the kernel has, also where it refuses.
         if wanted == 0:
+            source.wanted = 0
             self.multiplexer.drop(fd)
-        elif before == 0:
+        elif source.wanted == 0:
             self.multiplexer.add(fd, wanted)
         else:
             try:
                 self.multiplexer.change(fd, wanted)
             except FileNotFoundError:
                 # Closed without a word, and its number is in use again.
+                source.wanted = 0
                 self.multiplexer.drop(fd)
                 self.multiplexer.add(fd, wanted)
         source.wanted = wanted
@@ -122,10 +121,11 @@ cdef class Sources:
         place = &source.reader if mask == READ else &source.writer
         # Asked for even where it is watched already: see watch().
         self.watch(source, fd, source.wanted | mask)
-        if place[0] is not NULL:
-            old = <Handle> place[0]
-            old.cancel()
-        return put(place, handle)
+        old = None if place[0] is NULL else <Handle> place[0]
+        put(place, handle)
+        if old is not None:
+            old.cancel()        # which may run any code: the table may have moved
+        return 0
 
     cdef int remove_handle(self, int fd, int mask) except -1:
         cdef Source *source
@@ -177,6 +177,7 @@ cdef class Sources:
         if mask & READ and source.reader is not NULL:
             if (<Handle> source.reader).is_cancelled:
                 self.remove_handle(fd, READ)
+                source = &self.table[fd]        # that may run any code
             else:
                 self.ready.push(<object> source.reader)
         if mask & WRITE and source.writer is not NULL:

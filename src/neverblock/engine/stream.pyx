@@ -74,6 +74,7 @@ cdef class StreamEndpoint(Endpoint):
 
     def __init__(
             self, Engine loop not None, sock, protocol, waiter=None, dict extra=None, server=None):
+        loop.check_closed()
         self.loop = loop
         self.driver = loop.driver
         self.is_socket = True
@@ -90,19 +91,21 @@ cdef class StreamEndpoint(Endpoint):
                 self.peername = None
         if extra is not None and len(extra) > 1:
             self.extra = extra
+        if server is not None:
+            attach_to_server(server, self)
         self.fd = sock.fileno()
         try:
             self.driver.attach(self)
         except BaseException:
             self.fd = -1
+            if server is not None:
+                detach_from_server(server, self)
             raise
         # From here on the socket is ours, and __del__ closes what nobody else did.
         self.sock = sock
+        self.server = server
         self.lost = 0
         self.closing = False
-        self.server = server
-        if server is not None:
-            attach_to_server(server, self)
         loop.call_soon(self._start, waiter, context=self.context)
 
     def __dealloc__(self):
@@ -477,6 +480,11 @@ cdef class StreamEndpoint(Endpoint):
         self.empty_waiter = self.loop.create_future()
         if self.unsent.size == 0:
             self.empty_waiter.set_result(None)
+        return self.empty_waiter
+
+    def _make_end_waiter(self):
+        """A future that fails when the connection is lost; until it is reset, write() refuses."""
+        self.empty_waiter = self.loop.create_future()
         return self.empty_waiter
 
     def _reset_empty_waiter(self):

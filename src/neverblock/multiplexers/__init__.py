@@ -4,6 +4,7 @@ Each is a ``selectors.BaseSelector`` as well, for ``selectors`` code and asyncio
 ``SelectorEventLoop``. A new one is its file, a line in REGISTRY and a line in meson.build.
 """
 
+import errno
 from importlib import import_module
 from platform import system
 from typing import TYPE_CHECKING, Any, Final
@@ -65,6 +66,8 @@ def obstacle(name: str) -> str | None:
     except ModuleNotFoundError:
         return f"not on {system()} (needs {REGISTRY[name][1]})"
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # out of descriptors now says nothing of the backend
         return str(error)
     return None
 
