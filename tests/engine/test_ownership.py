@@ -1,6 +1,7 @@
 """Who outlives whom: loops that are dropped, closed early or never made, and what they held."""
 
 import asyncio
+import fcntl
 import gc
 import os
 import socket
@@ -182,3 +183,28 @@ def test_a_transport_that_was_not_made_whole_is_closed(name):
         transport.set_write_buffer_limits(high=1)
     assert transport.is_closing()
     assert "closed" in repr(transport)
+
+
+def test_the_end_of_a_replaced_callback_may_watch_more(kind):
+    # Its end makes the table of descriptors grow, in the midst of the replacement.
+    loop, seen = new_loop(kind), []
+    near, far = socket.socketpair()
+    high = fcntl.fcntl(near.fileno(), fcntl.F_DUPFD, 900)
+
+    class Last:
+        def __call__(self):
+            raise AssertionError("was replaced")
+
+        def __del__(self):
+            loop.add_reader(high, print)
+
+    loop.add_reader(near, Last())
+    loop.add_reader(near, lambda: (seen.append(near.recv(1)), loop.stop()))
+    loop.remove_reader(high)
+    far.send(b"x")
+    loop.run_forever()
+    assert seen == [b"x"]
+    loop.close()
+    os.close(high)
+    near.close()
+    far.close()
