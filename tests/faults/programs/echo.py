@@ -7,6 +7,7 @@ Commands, one a line, each with one line of answer: `count` (connections open), 
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -48,8 +49,11 @@ async def echo(reader, writer):
     except ConnectionError:
         pass
     finally:
-        connections -= 1
         writer.close()
+        # Left alone, its error is told where the collector comes to it first.
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        connections -= 1
 
 
 def answer(command):
