@@ -28,6 +28,18 @@ class HandlerError(ValueError):
     """What was named as a handler cannot be one, or cannot be loaded."""
 
 
+class SettingsError(ValueError):
+    """An option of a server that cannot be had; ``name`` is the option's."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["SettingsError"], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
+
 class BindError(OSError):
     """Listening on a bind URL is not possible; ``errno`` is the kernel's where it refused."""
 

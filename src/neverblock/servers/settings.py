@@ -1,0 +1,172 @@
+"""How to serve: every option of a server, its default, and what may not be asked for.
+
+The names are those of the options of ``neverblock serve`` and of the keys of its ``--config``.
+"""
+
+import os
+import stat
+from dataclasses import dataclass, fields
+from typing import Final, TypedDict
+
+from neverblock.errors import SettingsError
+
+#: Every way to serve, by name.
+MODELS: Final = ("loop", "iterative", "process", "thread", "pool")
+
+#: Connections that the process and the thread model serve at once, if not told otherwise.
+MAX_CONNECTIONS: Final = 1024
+
+#: The smallest stack that a thread can have (threading.stack_size), bytes.
+SMALLEST_STACK: Final = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of a server. Raises SettingsError, with the cure, for what cannot be had."""
+
+    model: str = "loop"
+    """Who serves: one of MODELS."""
+    workers: int = 0
+    """Processes with a loop each (loop model); 0: serve in this one."""
+    pool_size: int = 64
+    """Threads of the pool model, and of the loop model with ``offload``."""
+    max_connections: int | None = None
+    """Connections accepted at once; what is over waits in the kernel's listen queue. None: 1024
+    under process and thread, twice ``pool_size`` under pool, no bound under loop."""
+    stack_size: int | None = None
+    """Bytes of each thread's stack (thread and pool); None: the system's default."""
+    offload: bool = False
+    """Run a plain ``def handle(stream)`` under the loop model, in a pool of threads."""
+    backlog: int = 1024
+    """Connections that may wait in the kernel until they are accepted (listen(2))."""
+    unix_mode: int | None = None
+    """Permissions of Unix socket files, like 0o660; None: what the umask leaves."""
+    nodelay: bool = True
+    """Send small segments at once (TCP_NODELAY, tcp(7))."""
+    keepalive: float = 60.0
+    """Seconds of silence after which TCP asks whether the peer is still there; 0: never."""
+    certfile: str | None = None
+    """TLS on every bind, with this certificate chain (PEM)."""
+    keyfile: str | None = None
+    """The certificate's private key (PEM); None: it is in ``certfile``."""
+    client_ca: str | None = None
+    """Demand a certificate of every client, signed by one of these authorities (PEM)."""
+    alpn: tuple[str, ...] = ()
+    """Protocols to agree on, the preferred first (RFC 7301)."""
+    idle_timeout: float | None = None
+    """Seconds that a peer may keep its handler waiting; None: for ever."""
+    handler_timeout: float | None = None
+    """Seconds that a handler may take for one connection; None: for ever."""
+    drain_timeout: float = 10.0
+    """Seconds that open connections have to finish after SIGTERM or SIGINT."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def bound(self) -> int | None:
+        """Connections that the model accepts at once; None: as many as the system allows."""
+        match self.model:
+            case "iterative":
+                return 1
+            case "pool":
+                return self.max_connections or 2 * self.pool_size
+            case "process" | "thread":
+                return self.max_connections or MAX_CONNECTIONS
+        return self.max_connections
+
+
+class Options(TypedDict, total=False):
+    """The same as keyword arguments."""
+
+    model: str
+    workers: int
+    pool_size: int
+    max_connections: int | None
+    stack_size: int | None
+    offload: bool
+    backlog: int
+    unix_mode: int | None
+    nodelay: bool
+    keepalive: float
+    certfile: str | None
+    keyfile: str | None
+    client_ca: str | None
+    alpn: tuple[str, ...]
+    idle_timeout: float | None
+    handler_timeout: float | None
+    drain_timeout: float
+
+
+#: Which models a setting is for, and what the others would do with it.
+ONLY_FOR: Final = {
+    "workers": ("loop",),
+    "offload": ("loop",),
+    "pool_size": ("pool", "loop"),
+    "max_connections": ("loop", "process", "thread", "pool"),
+    "stack_size": ("thread", "pool"),
+}
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingsError for what the model cannot have, or nobody can."""
+    model = settings.model
+    if model not in MODELS:
+        raise SettingsError("model", f"there is no {model!r}; choose one of {', '.join(MODELS)}")
+    for each in fields(settings):
+        models = ONLY_FOR.get(each.name, MODELS)
+        if getattr(settings, each.name) != each.default and model not in models:
+            raise SettingsError(
+                each.name,
+                f"the {model} model has no use for it; leave it out, or choose the model "
+                f"{' or '.join(models)}",
+            )
+    check_counts(settings)
+    for name in ("keepalive", "drain_timeout", "idle_timeout", "handler_timeout"):
+        seconds = getattr(settings, name)
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise SettingsError(name, f"must be 0 or more seconds, not {seconds}")
+    for name in ("idle_timeout", "handler_timeout"):
+        if getattr(settings, name) == 0:
+            raise SettingsError(name, "0 seconds would end every connection; leave it out for none")
+    if settings.unix_mode is not None and stat.S_IMODE(settings.unix_mode) != settings.unix_mode:
+        raise SettingsError("unix_mode", f"{settings.unix_mode:o} is no mode; write one like 0o660")
+    if settings.certfile is None:
+        for name in ("keyfile", "client_ca", "alpn"):
+            if getattr(settings, name):
+                raise SettingsError(name, "it is for TLS, which needs a certfile; name one")
+
+
+def check_counts(settings: Settings) -> None:
+    for name, least in (("workers", 0), ("pool_size", 1), ("backlog", 1)):
+        count = getattr(settings, name)
+        if count < least:
+            raise SettingsError(name, f"must be at least {least}, not {count}")
+    bound, pool_size = settings.max_connections, settings.pool_size
+    if bound is not None:
+        if bound < 1:
+            raise SettingsError("max_connections", f"must be at least 1, not {bound}")
+        if settings.model == "pool" and bound < pool_size:
+            raise SettingsError(
+                "max_connections",
+                f"{bound} would leave some of the {pool_size} threads of the pool without work; "
+                f"make pool_size {bound} at most",
+            )
+        if settings.workers > bound:
+            raise SettingsError(
+                "max_connections",
+                f"{bound} would leave some of the {settings.workers} workers without work; make "
+                f"workers {bound} at most",
+            )
+    stack = settings.stack_size
+    if stack is not None and (stack < SMALLEST_STACK or stack % 4096):
+        raise SettingsError(
+            "stack_size", f"must be a multiple of 4096 and at least {SMALLEST_STACK}, not {stack}"
+        )
+
+
+def workers_for_this_machine() -> int:
+    """A worker for each CPU that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
