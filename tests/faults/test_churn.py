@@ -87,7 +87,9 @@ def test_rude_clients_leave_nothing(echo_server, kind_of_server):
         with socket.create_connection(server.address) as witness:
             witness.sendall(b"alive")
             assert read_exactly(witness, 5) == b"alive"
-        quiet(server)  # asyncio's streams log a handler that a stop cancels (CPython's issue 113538)
+        quiet(
+            server
+        )  # asyncio's streams log a handler that a stop cancels (CPython's issue 113538)
         log = server.stop()
     assert "Traceback" not in log
     assert "exception was never retrieved" not in log

@@ -494,7 +494,7 @@ def test_nothing_is_left_of_connections_that_ended(app: str, model: str) -> None
 def test_what_is_known_of_a_connection(app: str, model: str, bind: str) -> None:
     with served(f"{app}:told", "--model", model, binds=(bind,)) as server:
         with server.connect() as client:
-            scheme, peer, local, named, backend = eval(everything(client))
+            scheme, peer, local, named, backend, _ = eval(everything(client))
             if bind.startswith("tcp"):
                 assert peer == "{}:{}".format(*client.getsockname())
         assert server.url == f"{scheme}://{local}"

@@ -33,6 +33,19 @@ HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
 
 
+class TlsInfo(NamedTuple):
+    """What a client and the server agreed on in their TLS handshake."""
+
+    version: str
+    """``"TLSv1.3"`` or ``"TLSv1.2"``."""
+    cipher: str
+    """Its name in OpenSSL: ``"TLS_AES_256_GCM_SHA384"``."""
+    alpn: str | None
+    """The protocol that both sides speak (RFC 7301); None if they have none in common."""
+    certificate: dict[str, Any] | None
+    """The client's, verified, as ssl.SSLSocket.getpeercert() gives it; None if none was asked."""
+
+
 class StreamInfo(NamedTuple):
     """What is known of a connection."""
 
@@ -46,6 +59,8 @@ class StreamInfo(NamedTuple):
     """The server model that serves it: one of MODELS."""
     backend: str
     """What the loop model waits with: ``"epoll"``, ``"poll"`` …; ``""`` under the others."""
+    tls: TlsInfo | None = None
+    """What was agreed on with the client; None without TLS."""
 
 
 class Stream:
