@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[Callable[[Authority], dict[str, bytes | None]], str, str]
     "an encrypted key": (
         lambda a: {"keyfile": encrypted(a.keyfile)},
         "keyfile",
-        "is encrypted; write it without a password, readable for the server alone: openssl pkey -in",
+        "is encrypted; write it without a password, readable for the server alone: openssl pk",
     ),
     "a hollow certificate": (
         lambda _: {"certfile": pem("CERTIFICATE")},
