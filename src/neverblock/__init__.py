@@ -9,15 +9,19 @@ from neverblock.loop import Loop, new_event_loop, run
 if TYPE_CHECKING:
     from neverblock.policy import EventLoopPolicy as EventLoopPolicy
     from neverblock.policy import install as install
+    from neverblock.servers import Server as Server
+    from neverblock.servers import serve as serve
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
+    "Server",
     "__version__",
     "install",
     "multiplexers",
     "new_event_loop",
     "run",
+    "serve",
 ]
 
 __version__ = version("neverblock")
@@ -29,4 +33,9 @@ def __getattr__(name: str) -> Any:
         from neverblock import policy
 
         return getattr(policy, name)
+    # A program that only wants the loop does not pay for the servers.
+    if name in ("Server", "serve"):
+        from neverblock import servers
+
+        return getattr(servers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

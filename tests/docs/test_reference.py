@@ -12,7 +12,7 @@ import pytest
 import neverblock
 from neverblock import errors, multiplexers
 from neverblock.cli import commands
-from neverblock.servers import Stream, StreamInfo, serve
+from neverblock.servers import Stream, StreamInfo
 from tests.docs.pages import DOCS, ROOT, Page, read, table
 
 PYTHON = read(DOCS / "reference" / "python.md")
@@ -70,7 +70,8 @@ def test_every_public_name_is_listed() -> None:
         (PYTHON, "run", neverblock.run),
         (PYTHON, "new_event_loop", neverblock.new_event_loop),
         (PYTHON, "Loop", neverblock.Loop),
-        (STREAMS, "serve", serve),
+        (STREAMS, "serve", neverblock.serve),
+        (STREAMS, "Server", neverblock.Server),
     ],
 )
 def test_functions_are_called_as_shown(page: Page, name: str, function: object) -> None:

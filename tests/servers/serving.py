@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
-from neverblock.servers import Handler
+from neverblock.servers import Options, Settings
+from neverblock.servers.handler import AnyHandler
 from neverblock.servers.listen import listen
 from neverblock.servers.loop import LoopServer
 
@@ -37,9 +39,11 @@ class InLoop:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, url: str = "tcp://127.0.0.1:0") -> AsyncIterator[InLoop]:
+async def serving(
+    handler: AnyHandler, url: str = "tcp://127.0.0.1:0", **options: Unpack[Options]
+) -> AsyncIterator[InLoop]:
     with listen(url) as listener:
-        server = LoopServer(handler, [listener], 16)
+        server = LoopServer(handler, [listener], Settings(**options))
         await server.start()
         try:
             yield InLoop(server, listener.url)

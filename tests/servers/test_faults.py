@@ -159,7 +159,7 @@ def test_abort_ends_a_handler_that_is_busy_sending(run: Run) -> None:
         ended = asyncio.Event()
         async with serving(handle) as at:
             with await at.connect():
-                while not any(stream._choked for stream in at.server.streams):
+                while not any(stream._choked for stream in at.server.connections):
                     await asyncio.sleep(0)
                 assert at.server.abort() == 1
                 await at.server.wait_idle()

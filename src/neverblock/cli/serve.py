@@ -1,15 +1,15 @@
 """``neverblock serve``: a handler on tcp:// and unix:// binds, until a signal says stop."""
 
-import asyncio
 import logging
 import os
+from typing import Unpack
 
 import click
 
-from neverblock.cli.loops import backend_option, factory
+from neverblock.cli.loops import backend_option
 from neverblock.cli.refusal import Refusal
-from neverblock.errors import BindError, HandlerError
-from neverblock.servers import MODELS, server, target
+from neverblock.errors import BindError, HandlerError, SettingsError
+from neverblock.servers import MODELS, Options, Server, Settings, target
 
 
 @click.command(
@@ -54,14 +54,31 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 2 a wrong bind, handler or option.""
     metavar="N",
     default=64,
     show_default=True,
-    help="Threads of the pool model.",
+    help="Threads of the pool model, or of the loop model with --offload.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Connections accepted at once by the models process, thread (1024) and pool (twice its "
-    "size); what is over waits in the kernel.",
+    help="Connections accepted at once; what is over waits in the kernel. Default: 1024 under "
+    "process and thread, twice --pool-size under pool, no bound under loop.",
+)
+@click.option(
+    "--offload",
+    is_flag=True,
+    help="Run a plain `def handle(stream)` under the loop model, in --pool-size threads.",
+)
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Close a connection whose peer keeps its handler waiting for so long. Default: never.",
+)
+@click.option(
+    "--handler-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Close a connection whose handler takes longer than this. Default: never.",
 )
 @click.option(
     "--backlog",
@@ -77,17 +94,13 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 2 a wrong bind, handler or option.""
     default=10.0,
     show_default=True,
     help="After SIGTERM or SIGINT, open connections may finish within this time; "
-    "what is left is then aborted. A second signal aborts at once.",
+    "what is left is then reset. A second signal resets at once.",
 )
 def serve(
     handler: str,
     binds: tuple[str, ...],
-    model: str,
     backend: str | None,
-    pool_size: int,
-    max_connections: int | None,
-    backlog: int,
-    drain_timeout: float,
+    **options: Unpack[Options],
 ) -> None:
     """Serve many clients at once with one handler, an `async def handle(stream)`.
 
@@ -96,33 +109,16 @@ def serve(
     Prints one line per bind when it accepts connections; logs to standard error.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    if backend is not None and model != "loop":
-        raise Refusal(f"--backend is for the loop model; the {model} model waits in blocking calls")
-    try:
-        server.check_bounds(model, pool_size, max_connections)
-    except ValueError as error:
-        raise Refusal(str(error)) from None
-    try:
-        handle = target.load(handler, model)
-    except HandlerError as error:
-        raise Refusal(str(error)) from None
-
-    async def serving() -> None:
-        await server.serve(
-            handle,
-            binds,
-            model=model,
-            pool_size=pool_size,
-            max_connections=max_connections,
-            backlog=backlog,
-            drain_timeout=drain_timeout,
-            listening=announce,
+    if backend is not None and options["model"] != "loop":
+        raise Refusal(
+            f"--backend is for the loop model; the {options['model']} model waits in blocking calls"
         )
-
     try:
-        with asyncio.Runner(loop_factory=factory(backend)) as runner:
-            runner.run(serving())
-    except BindError as error:
+        handle = target.load(handler, Settings(**options))
+        Server(handle, binds, backend=backend, **options).run(listening=announce)
+    except SettingsError as error:
+        raise Refusal(f"--{error.name.replace('_', '-')}: {error.reason}") from None
+    except (BindError, HandlerError) as error:
         raise Refusal(str(error)) from None
 
 

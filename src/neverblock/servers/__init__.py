@@ -1,7 +1,18 @@
 """Server models: one handler, every classic way to serve many clients."""
 
-from neverblock.servers.blocking import BlockingStream
-from neverblock.servers.handler import MODELS, Handler, Stream, StreamInfo
-from neverblock.servers.server import serve
+from neverblock.servers.handler import Handler, Stream, StreamInfo
+from neverblock.servers.plain import BlockingStream
+from neverblock.servers.server import Server, serve
+from neverblock.servers.settings import MODELS, Options, Settings
 
-__all__ = ["MODELS", "BlockingStream", "Handler", "Stream", "StreamInfo", "serve"]
+__all__ = [
+    "MODELS",
+    "BlockingStream",
+    "Handler",
+    "Options",
+    "Server",
+    "Settings",
+    "Stream",
+    "StreamInfo",
+    "serve",
+]

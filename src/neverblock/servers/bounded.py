@@ -1,47 +1,52 @@
 """Accepting no more connections than may be served: what is over waits in the kernel.
 
-What the models without a loop share. Accepting and keeping count happen in the running loop's
-thread, the main one; how a connection is served is the model's. At the bound nothing is accepted.
+What every model shares. Accepting and keeping count happen in the running loop's thread, the main
+one; how a connection is served is the model's. At the bound nothing is accepted.
 """
 
 import asyncio
 import logging
 import socket
+import sys
 from collections import deque
 from collections.abc import Hashable
 from contextlib import suppress
 from typing import Protocol
 
-from neverblock.servers.blocking import SocketStream, serve_stream
 from neverblock.servers.handler import AnyHandler, StreamInfo
-from neverblock.servers.listen import Listener, address_text, unix_peer_text
+from neverblock.servers.listen import Address, Listener, address_text, peer_text
+from neverblock.servers.settings import Settings
 
 logger = logging.getLogger("neverblock.server")
 
 #: Seconds without accepting after the system had no room for one connection more.
 PAUSE = 1.0
 
+#: Connections accepted before the loop turns to its other sources again.
+AT_ONCE = 64
+
 
 class Connection(Hashable, Protocol):
     """A connection that is being served, somewhere."""
 
+    @property
+    def peer(self) -> str: ...
     def drain(self) -> None: ...
-    def abort(self) -> None: ...
+    def abort(self, reason: str) -> None: ...
 
 
 class BoundedServer:
-    """Accepts on listeners, up to ``bound`` connections at once. A model adds ``_begin``."""
+    """Accepts on listeners, up to a bound of connections at once. A model adds ``_begin``."""
 
     backend = ""
 
-    def __init__(
-        self, model: str, handler: AnyHandler, listeners: list[Listener], bound: int
-    ) -> None:
-        self.model = model
+    def __init__(self, handler: AnyHandler, listeners: list[Listener], settings: Settings) -> None:
         self.handler = handler
+        self.settings = settings
+        self.model = settings.model
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
-        self._bound = bound
+        self._bound = settings.bound or sys.maxsize
         self._listeners = listeners
         self._sockets = deque(
             (sock, listener.bind.scheme) for listener in listeners for sock in listener.sockets
@@ -49,6 +54,8 @@ class BoundedServer:
         self._accepting = False
         self._stopped = False
         self._pause: asyncio.TimerHandle | None = None
+        self._troubled = False
+        self._deadlines: dict[Connection, asyncio.TimerHandle] = {}
         self._idle: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
@@ -76,14 +83,14 @@ class BoundedServer:
             await self._idle
 
     def abort(self) -> int:
-        """Drop what is still open; how many connections that was."""
+        """Reset what is still open; how many connections that was."""
         connections = list(self.connections)
         for connection in connections:
-            connection.abort()
+            connection.abort("the server stops")
         return len(connections)
 
-    def _begin(self, sock: socket.socket, info: StreamInfo) -> Connection:
-        """Serve a connection, and report to ``_ended`` afterwards.
+    def _begin(self, sock: socket.socket, scheme: str, address: Address) -> Connection:
+        """Serve a connection, and report to ``_ended`` afterwards. Never blocks.
 
         Raises OSError or RuntimeError where the system has no room for it; the caller then closes
         the socket.
@@ -93,15 +100,18 @@ class BoundedServer:
     def _ended(self, connection: Connection) -> None:
         """A connection is closed and its handler has ended. In the loop's thread."""
         self.connections.discard(connection)
-        self._open()
+        deadline = self._deadlines.pop(connection, None)
+        if deadline is not None:
+            deadline.cancel()
+        if not self._accepting:
+            self._open()
         if not self.connections and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _serve_here(self, stream: SocketStream) -> None:
-        """Serve a connection to its end in this thread, which is not the loop's."""
-        serve_stream(self.handler, stream)
+    def _ended_elsewhere(self, connection: Connection) -> None:
+        """The same, told by another thread."""
         with suppress(RuntimeError):  # The loop is closed: it waited long enough.
-            self.loop.call_soon_threadsafe(self._ended, stream)
+            self.loop.call_soon_threadsafe(self._ended, connection)
 
     def _open(self) -> None:
         if self._accepting or self._stopped or self._pause is not None:
@@ -120,7 +130,10 @@ class BoundedServer:
                 self.loop.remove_reader(sock)
 
     def _accept(self, listening: socket.socket, scheme: str) -> None:
-        while len(self.connections) < self._bound:
+        for _ in range(AT_ONCE):
+            if len(self.connections) >= self._bound:
+                self._shut()
+                return
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -129,28 +142,42 @@ class BoundedServer:
                 self._hold_back("cannot accept a connection", error)
                 return
             try:
-                self.connections.add(self._begin(sock, self._prepare(sock, scheme, address)))
+                connection = self._begin(sock, scheme, address)
             except (OSError, RuntimeError) as error:
                 sock.close()
                 self._hold_back("cannot serve a connection, closing it", error)
                 return
-        self._shut()
+            self._troubled = False
+            self._began(connection)
 
-    def _prepare(self, sock: socket.socket, scheme: str, address: object) -> StreamInfo:
-        sock.setblocking(True)
-        if scheme == "unix":
-            # The kernel tells who it is only as long as the socket is open.
-            peer = unix_peer_text(sock)
-        else:
-            peer = address_text(address)  # type: ignore[arg-type]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return StreamInfo(scheme, peer, address_text(sock.getsockname()), self.model, self.backend)
+    def _began(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        if self.settings.handler_timeout is not None:
+            self._deadlines[connection] = self.loop.call_later(
+                self.settings.handler_timeout, self._overdue, connection
+            )
+
+    def _overdue(self, connection: Connection) -> None:
+        del self._deadlines[connection]
+        reason = f"its handler takes longer than {self.settings.handler_timeout:g} s"
+        logger.warning("closing %s: %s", connection.peer, reason)
+        connection.abort(reason)
 
     def _hold_back(self, what: str, error: Exception) -> None:
-        logger.error("%s: %s; accepting again in %g s", what, error, PAUSE)
+        # Told once, until accepting goes well again: a shortage may last.
+        if not self._troubled:
+            self._troubled = True
+            logger.error("%s: %s; trying again every %g s", what, error, PAUSE)
         self._shut()
         self._pause = self.loop.call_later(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         self._pause = None
         self._open()
+
+
+def described(sock: socket.socket, scheme: str, address: Address, model: str) -> StreamInfo:
+    """What is known of a connection that was accepted from ``address``."""
+    return StreamInfo(
+        scheme, peer_text(sock, scheme, address), address_text(sock.getsockname()), model, ""
+    )

@@ -3,7 +3,7 @@
 A handler owns its stream until it returns; the server then sends what is still queued and closes
 the connection. One task receives at a time; several may send, each send stays in one piece.
 
-Under the models without a loop a plain ``def handle(stream)`` will do as well.
+Under the models without a loop, or offloaded, a plain ``def handle(stream)`` will do as well.
 
 Invariants of the buffer: ``_held`` is either one chunk as it came (``bytes``) or several joined
 (``bytearray``); its first ``_at`` bytes are consumed; an empty one is ``b""`` with ``_at`` 0.
@@ -22,11 +22,9 @@ from neverblock.errors import (
     LimitExceededError,
     StreamClosedError,
 )
+from neverblock.servers.settings import MODELS, Settings
 
 logger = logging.getLogger("neverblock.server")
-
-#: Every way to serve, by name.
-MODELS = ("loop", "iterative", "process", "thread", "pool")
 
 #: Bytes that wait for the handler before reading from the peer pauses, and resumes.
 HIGH_WATER = 256 * 1024
@@ -251,34 +249,59 @@ class Stream:
 
 Handler: TypeAlias = Callable[[Stream], Coroutine[Any, Any, None]]
 
-#: A Handler, or one that blocks (see servers.blocking), which takes a BlockingStream.
-AnyHandler: TypeAlias = Handler | Callable[[Any], None]
+#: A Handler, a plain function (see servers.plain), or asyncio's of a reader and a writer.
+AnyHandler: TypeAlias = Handler | Callable[[Any], None] | Callable[[Any, Any], Any]
 
 
-def check(handler: object, name: str, model: str) -> AnyHandler:
-    """``handler``, if it can be one under that model. Raises HandlerError."""
+def check(handler: object, name: str, settings: Settings) -> AnyHandler:
+    """``handler``, if it can be one under these settings. Raises HandlerError."""
     function = name.rpartition(":")[2]
     if not callable(handler):
         raise HandlerError(
             f"{name} is {type(handler).__name__}, which cannot be called; "
             f"name an `async def {function}(stream)`"
         )
-    if not is_async(handler) and (model == "loop" or inspect.isclass(handler)):
+    if inspect.isclass(handler) or (
+        settings.model == "loop" and not settings.offload and not is_async(handler)
+    ):
         raise HandlerError(
             f"{name} is not async; write `async def {function}(stream)` "
             f"and await what the stream does"
-            + ("" if inspect.isclass(handler) else ", or serve it with --model thread")
+            + ("" if inspect.isclass(handler) else ", or serve it with --offload or --model thread")
         )
-    try:
-        inspect.signature(handler).bind(None)
-    except TypeError:
+    if settings.offload and is_async(handler):
+        raise HandlerError(
+            f"{name} is async, which the loop runs itself; leave --offload out, it is for a plain "
+            f"`def {function}(stream)`"
+        )
+    if takes_reader_and_writer(handler):
+        if settings.model != "loop":
+            raise HandlerError(
+                f"{name} takes asyncio's (reader, writer), which need an event loop; serve it with "
+                f"--model loop, or write `async def {function}(stream)`"
+            )
+    elif not takes(handler, 1):
         raise HandlerError(
             f"{name} cannot be called with one argument; write `async def {function}(stream)`"
-        ) from None
-    except ValueError:
-        pass  # A signature that cannot be read is not a wrong one.
-    check_declared(handler, name, model)
+        )
+    check_declared(handler, name, settings.model)
     return handler
+
+
+def takes(handler: Callable[..., Any], arguments: int) -> bool:
+    """Whether it can be called with so many; a signature that cannot be read is not a wrong one."""
+    try:
+        inspect.signature(handler).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return arguments == 1
+    return True
+
+
+def takes_reader_and_writer(handler: Callable[..., Any]) -> bool:
+    """Whether it is asyncio's ``async def handle(reader, writer)``."""
+    return is_async(handler) and takes(handler, 2) and not takes(handler, 1)
 
 
 def check_declared(handler: object, name: str, model: str) -> None:

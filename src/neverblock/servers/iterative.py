@@ -5,13 +5,11 @@ listen queue, in order. Who reads and waits: one thread. The main one stays free
 a pool of one thread whose queue has no room.
 """
 
-from neverblock.servers.handler import AnyHandler
-from neverblock.servers.listen import Listener
 from neverblock.servers.pool import PoolServer
 
 
 class IterativeServer(PoolServer):
     """Serves one connection at a time."""
 
-    def __init__(self, handler: AnyHandler, listeners: list[Listener]) -> None:
-        super().__init__(handler, listeners, 1, 1, model="iterative")
+    def _size(self) -> int:
+        return 1

@@ -255,6 +255,11 @@ def address_text(address: Address) -> str:
     return "unknown"
 
 
+def peer_text(sock: socket.socket, scheme: str, address: Address) -> str:
+    """Who connected, for people. The kernel tells it of a Unix socket only while it is open."""
+    return unix_peer_text(sock) if scheme == "unix" else address_text(address)
+
+
 def unix_peer_text(sock: socket.socket) -> str:
     """Who is at the other end of a Unix socket; such clients seldom have an address."""
     if not hasattr(socket, "SO_PEERCRED"):

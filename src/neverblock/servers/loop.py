@@ -5,22 +5,43 @@ task and the server refer to it until the transport says that it is lost *and* t
 """
 
 import asyncio
-from functools import partial
+import logging
+import socket
+from typing import cast
 
-from neverblock.errors import (
-    StreamBusyError,
+from neverblock.errors import StreamBusyError
+from neverblock.servers.bounded import BoundedServer
+from neverblock.servers.handler import (
+    HIGH_WATER,
+    AnyHandler,
+    Handler,
+    Stream,
+    StreamInfo,
+    is_async,
+    report_failure,
+    takes_reader_and_writer,
 )
-from neverblock.servers.handler import HIGH_WATER, Handler, Stream, StreamInfo, report_failure
-from neverblock.servers.listen import Listener, address_text, unix_peer_text
+from neverblock.servers.idle import IdleTimer
+from neverblock.servers.listen import Address, Listener, address_text, peer_text
+from neverblock.servers.offload import offloaded
+from neverblock.servers.plain import PlainHandler
+from neverblock.servers.reader_writer import ReaderWriterConnection
+from neverblock.servers.settings import Settings
+from neverblock.servers.sockets import reset
+from neverblock.servers.threads import Threads
+
+logger = logging.getLogger("neverblock.server")
 
 
 class LoopStream(Stream, asyncio.Protocol):
     """A stream over a transport of any asyncio loop."""
 
     __slots__ = (
+        "_address",
         "_choked",
         "_closers",
         "_gone",
+        "_idle",
         "_peer",
         "_scheme",
         "_sendable",
@@ -34,12 +55,14 @@ class LoopStream(Stream, asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, server: "LoopServer", scheme: str) -> None:
+    def __init__(self, server: "LoopServer", scheme: str, address: Address) -> None:
         super().__init__()
         self._server = server
         self._scheme = scheme
+        self._address = address
         self._peer = ""
         self._task: asyncio.Task[None] | None = None
+        self._idle: IdleTimer | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wanted = 0
         self._choked = False
@@ -53,7 +76,7 @@ class LoopStream(Stream, asyncio.Protocol):
     @property
     def peer(self) -> str:
         if not self._peer:
-            self._peer = address_text(self._transport.get_extra_info("peername"))
+            self._peer = address_text(self._address)
         return self._peer
 
     @property
@@ -62,7 +85,7 @@ class LoopStream(Stream, asyncio.Protocol):
             scheme=self._scheme,
             peer=self.peer,
             local=address_text(self._transport.get_extra_info("sockname")),
-            model="loop",
+            model=self._server.model,
             backend=self._server.backend,
         )
 
@@ -98,12 +121,16 @@ class LoopStream(Stream, asyncio.Protocol):
         if self._senders is None:
             self._senders = []
         self._senders.append(waiter)
+        if self._idle is not None:
+            self._idle.touch()
         return waiter
 
     def _close(self) -> None:
         if not self._closed:
             self._closed = True
             self._sendable = False
+            if self._idle is not None:
+                self._idle.touch()
             self._transport.close()
             self._wake()
 
@@ -114,6 +141,8 @@ class LoopStream(Stream, asyncio.Protocol):
             raise StreamBusyError(f"another task receives from {self.peer}; receive in one task")
         if self._paused:
             self._resume()
+        if self._idle is not None:
+            self._idle.touch()
         self._wanted = wanted
         self._waiter = waiter = self._server.loop.create_future()
         return waiter
@@ -139,9 +168,13 @@ class LoopStream(Stream, asyncio.Protocol):
         self._transport = transport
         if self._scheme == "unix":
             # The kernel tells who it is only as long as the socket is open.
-            self._peer = unix_peer_text(transport.get_extra_info("socket"))
-        self._server.streams.add(self)
-        self._task = self._server.loop.create_task(self._server.handler(self))
+            self._peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
+        if self._lost is not None:  # Aborted before it began.
+            self.abort(self._lost)
+            return
+        if self._server.settings.idle_timeout is not None:
+            self._idle = IdleTimer(self._server.loop, self._server.settings.idle_timeout, self)
+        self._task = self._server.loop.create_task(self._server.handle(self))
         self._task.add_done_callback(self._ended)
 
     def data_received(self, data: bytes) -> None:
@@ -159,6 +192,8 @@ class LoopStream(Stream, asyncio.Protocol):
             waiter.set_result(None)
             if self._draining:
                 self._pause()
+        elif self._idle is not None:
+            self._idle.touch()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -167,7 +202,9 @@ class LoopStream(Stream, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        if exc is not None or not (self._eof or self._closed):
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._lost is None and (exc is not None or not (self._eof or self._closed)):
             self._lost = str(exc or "aborted")
         self._sendable = False
         self._wake()
@@ -194,80 +231,104 @@ class LoopStream(Stream, asyncio.Protocol):
     def drain(self) -> None:
         """End the input before the next message, as described in Stream."""
         self._draining = True
-        if self._closed or self._gone:
+        if self._task is None or self._closed or self._gone:
             return
         if self._waiter is None or self._waiter.done() or not self._held:
             self._pause()
             self._wake()
 
-    def abort(self) -> None:
-        """Drop the connection and what is queued, cancel the handler."""
-        self._transport.abort()
+    def abort(self, reason: str) -> None:
+        """Reset the connection, cancel the handler."""
+        if self._lost is None and not self._closed:
+            self._lost = reason
+        if hasattr(self, "_transport"):
+            reset(self._transport)
         if self._task is not None:
             self._task.cancel()
+
+    def refuse(self) -> None:
+        """It could not begin: there is no transport."""
+        self._gone = True
+        self._server.check(self)
+
+    @property
+    def waits_for_peer(self) -> bool:
+        """Whether the handler receives or sends, or the end waits for what is unsent."""
+        return self._closed or self._choked or self._waiter is not None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not yet taken."""
+        return self._transport.get_write_buffer_size()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            report_failure(self.peer, error, self._gone)
+            report_failure(self.peer, error, self._gone or self._lost is not None)
         self._close()
         self._server.check(self)
 
 
-class LoopServer:
+class LoopServer(BoundedServer):
     """Accepts on listeners and runs a handler for each connection, in the running loop."""
 
-    def __init__(self, handler: Handler, listeners: list[Listener], backlog: int) -> None:
-        self.handler = handler
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, handler: AnyHandler, listeners: list[Listener], settings: Settings) -> None:
+        super().__init__(handler, listeners, settings)
         self.backend = str(getattr(self.loop, "backend", type(self.loop).__name__))
-        self.streams: set[LoopStream] = set()
-        self._listeners = listeners
-        self._backlog = backlog
-        self._accepting: list[asyncio.Server] = []
-        self._idle: asyncio.Future[None] | None = None
+        self._connection: type[LoopStream] | type[ReaderWriterConnection] = (
+            ReaderWriterConnection if takes_reader_and_writer(handler) else LoopStream
+        )
+        self._threads: Threads | None = None
+        if settings.offload and not is_async(handler):
+            self._threads = Threads(settings.pool_size, "offload", settings.stack_size)
+            self.handle = offloaded(cast("PlainHandler", handler), self._threads)
+        else:
+            self.handle = cast("Handler", handler)
+        self._attaching: set[asyncio.Task[None]] = set()
+        self._refusing = False
 
     async def start(self) -> None:
         """Accept connections."""
-        for listener in self._listeners:
-            factory = partial(LoopStream, self, listener.bind.scheme)
-            for sock in listener.sockets:
-                self._accepting.append(
-                    await self.loop.create_server(factory, sock=sock, backlog=self._backlog)
-                )
-
-    def stop_accepting(self) -> None:
-        """Close the listening sockets and remove those of Unix paths."""
-        for server in self._accepting:
-            server.close()
-        for listener in self._listeners:
-            listener.close()
-
-    def end_input(self) -> None:
-        """Ask every handler to come to its end: see Stream."""
-        for stream in list(self.streams):
-            stream.drain()
-
-    async def wait_idle(self) -> None:
-        """Return when no connection is open and no handler runs."""
-        while self.streams:
-            self._idle = self.loop.create_future()
-            await self._idle
+        if self._threads is not None:
+            self._threads.start()
+        await super().start()
 
     def abort(self) -> int:
-        """Drop what is still open; how many connections that was."""
-        streams = list(self.streams)
-        for stream in streams:
-            stream.abort()
-        return len(streams)
+        aborted = super().abort()
+        if self._threads is not None:
+            self._threads.end()
+        return aborted
 
-    def check(self, stream: LoopStream) -> None:
-        """Forget the stream if it is over."""
-        if stream.over:
-            self.streams.discard(stream)
-            if not self.streams and self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
+    def check(self, connection: LoopStream | ReaderWriterConnection) -> None:
+        """Forget the connection if it is over."""
+        if connection.over:
+            self._ended(connection)
+
+    def _begin(
+        self, sock: socket.socket, scheme: str, address: Address
+    ) -> LoopStream | ReaderWriterConnection:
+        sock.setblocking(False)
+        connection = self._connection(self, scheme, address)
+        attaching = self.loop.create_task(self._attach(connection, sock))
+        self._attaching.add(attaching)
+        attaching.add_done_callback(self._attaching.discard)
+        return connection
+
+    async def _attach(
+        self, connection: LoopStream | ReaderWriterConnection, sock: socket.socket
+    ) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, sock)
+        except Exception as error:
+            # One that the multiplexer has no room for, say: the others go on.
+            sock.close()
+            if not self._refusing:  # A crowd at the door would flood the log.
+                self._refusing = True
+                logger.error("cannot serve a connection, closing it: %s", error)
+            connection.refuse()
+        else:
+            self._refusing = False
 
 
 def release(waiters: "list[asyncio.Future[None]] | None") -> None:

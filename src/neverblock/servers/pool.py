@@ -5,51 +5,42 @@ listen queue, not in memory. Who reads and waits: the pool's threads, each for o
 time, from its beginning to its end. Threads share the memory of the process.
 """
 
-import queue
 import socket
-import threading
+from functools import partial
 
-from neverblock.servers.blocking import SocketStream
-from neverblock.servers.bounded import BoundedServer
-from neverblock.servers.handler import AnyHandler, StreamInfo
-from neverblock.servers.listen import Listener
+from neverblock.servers.blocking import SocketStream, serve_stream
+from neverblock.servers.bounded import BoundedServer, described
+from neverblock.servers.handler import AnyHandler
+from neverblock.servers.listen import Address, Listener
+from neverblock.servers.settings import Settings
+from neverblock.servers.threads import Threads
 
 
 class PoolServer(BoundedServer):
     """Accepts up to ``max_connections``; ``pool_size`` of them are served, the others queue."""
 
-    def __init__(
-        self,
-        handler: AnyHandler,
-        listeners: list[Listener],
-        pool_size: int,
-        max_connections: int,
-        model: str = "pool",
-    ) -> None:
-        super().__init__(model, handler, listeners, max_connections)
-        self._accepted: queue.SimpleQueue[SocketStream | None] = queue.SimpleQueue()
-        # Daemons: one that is stuck after the drain must not keep the process.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{model} {number}", daemon=True)
-            for number in range(1, pool_size + 1)
-        ]
+    def __init__(self, handler: AnyHandler, listeners: list[Listener], settings: Settings) -> None:
+        super().__init__(handler, listeners, settings)
+        self._threads = Threads(self._size(), self.model, settings.stack_size)
 
     async def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._threads.start()
         await super().start()
 
     def abort(self) -> int:
         aborted = super().abort()
-        for _ in self._threads:
-            self._accepted.put(None)
+        self._threads.end()
         return aborted
 
-    def _begin(self, sock: socket.socket, info: StreamInfo) -> SocketStream:
-        stream = SocketStream(sock, info)
-        self._accepted.put(stream)
+    def _size(self) -> int:
+        return self.settings.pool_size
+
+    def _begin(self, sock: socket.socket, scheme: str, address: Address) -> SocketStream:
+        info = described(sock, scheme, address, self.model)
+        stream = SocketStream(sock, info, self.settings)
+        self._threads.submit(partial(self._serve, stream))
         return stream
 
-    def _work(self) -> None:
-        while (stream := self._accepted.get()) is not None:
-            self._serve_here(stream)
+    def _serve(self, stream: SocketStream) -> None:
+        serve_stream(self.handler, stream)
+        self._ended_elsewhere(stream)

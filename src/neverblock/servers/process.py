@@ -19,9 +19,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 from neverblock.servers.blocking import SocketStream, serve_stream
-from neverblock.servers.bounded import BoundedServer
+from neverblock.servers.bounded import BoundedServer, described
 from neverblock.servers.handler import AnyHandler, StreamInfo
-from neverblock.servers.listen import Listener
+from neverblock.servers.listen import Address, Listener
+from neverblock.servers.settings import Settings
 
 logger = logging.getLogger("neverblock.server")
 
@@ -39,7 +40,8 @@ class Child:
     def drain(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
 
-    def abort(self) -> None:
+    def abort(self, reason: str) -> None:
+        # Its connection is reset by that: see SocketStream.reset_unless_closed.
         self.aborted = True
         os.kill(self.pid, signal.SIGKILL)
 
@@ -47,10 +49,8 @@ class Child:
 class ProcessServer(BoundedServer):
     """Accepts on listeners and forks a child for each connection."""
 
-    def __init__(
-        self, handler: AnyHandler, listeners: list[Listener], max_connections: int
-    ) -> None:
-        super().__init__("process", handler, listeners, max_connections)
+    def __init__(self, handler: AnyHandler, listeners: list[Listener], settings: Settings) -> None:
+        super().__init__(handler, listeners, settings)
         self._children: list[Child] = []
 
     async def start(self) -> None:
@@ -61,7 +61,8 @@ class ProcessServer(BoundedServer):
         await super().wait_idle()
         self.loop.remove_signal_handler(signal.SIGCHLD)
 
-    def _begin(self, sock: socket.socket, info: StreamInfo) -> Child:
+    def _begin(self, sock: socket.socket, scheme: str, address: Address) -> Child:
+        info = described(sock, scheme, address, self.model)
         # Or what is still buffered would be written by the child once more.
         flush()
         # A signal for the child waits until the child can take it.
@@ -82,7 +83,8 @@ class ProcessServer(BoundedServer):
     ) -> NoReturn:
         code = 1
         try:
-            stream = SocketStream(sock, info)
+            stream = SocketStream(sock, info, self.settings)
+            stream.reset_unless_closed()
             signal.set_wakeup_fd(-1)  # It is the parent's.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for number in STOP:

@@ -1,114 +1,116 @@
-"""Serving: binds, a handler and a model, until a signal says stop."""
+"""What a program calls to serve: ``await serve(…)`` in its loop, or a Server of its own."""
 
-import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import cast
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, Unpack
 
-from neverblock.servers.bounded import BoundedServer
-from neverblock.servers.handler import MODELS, AnyHandler, Handler, check
-from neverblock.servers.iterative import IterativeServer
-from neverblock.servers.listen import Listener, listen
-from neverblock.servers.loop import LoopServer
-from neverblock.servers.pool import PoolServer
-from neverblock.servers.process import ProcessServer
-from neverblock.servers.shutdown import drain, stop_signals
-from neverblock.servers.thread import ThreadServer
-
-logger = logging.getLogger("neverblock.server")
-
-
-#: Connections that the process and the thread model serve at once, if not told otherwise.
-MAX_CONNECTIONS = 1024
+from neverblock import Loop
+from neverblock.servers.background import InProcess, InThread
+from neverblock.servers.handler import AnyHandler, check
+from neverblock.servers.running import Listening, serve_until
+from neverblock.servers.settings import Options, Settings
+from neverblock.servers.shutdown import stop_signals
 
 
 async def serve(
     handler: AnyHandler,
     binds: str | Sequence[str],
     *,
-    model: str = "loop",
-    pool_size: int = 64,
-    max_connections: int | None = None,
-    backlog: int = 1024,
-    drain_timeout: float = 10.0,
-    listening: Callable[[str, str, str], None] | None = None,
+    listening: Listening | None = None,
+    **options: Unpack[Options],
 ) -> int:
-    """Serve ``handler`` on ``binds`` under a model, until SIGTERM or SIGINT.
-
-    ``pool_size`` is the number of threads of the pool model. ``max_connections`` bounds those
-    accepted at once under the process and thread models (1024) and the pool model (twice its
-    size); what is over waits in the kernel.
+    """Serve ``handler`` on ``binds`` until SIGTERM or SIGINT; ``options`` are those of Settings.
 
     Calls ``listening(url, model, backend)`` for each bind once connections are accepted. After
     the signal, open connections have ``drain_timeout`` seconds to finish; returns how many did
-    not and were aborted. Raises BindError, HandlerError where the handler cannot run under the
-    model, ValueError for a bound that the model cannot have. Runs in the main thread, which
-    signals go to; a thread that is stuck after the drain is left behind.
+    not and were reset. Raises BindError, HandlerError where the handler cannot run under the
+    model, SettingsError for options that cannot be had. Runs in the main thread, which signals go
+    to; a thread that is stuck after the drain is left behind.
     """
-    check_bounds(model, pool_size, max_connections)
-    check(handler, getattr(handler, "__qualname__", repr(handler)), model)
-    binds = (binds,) if isinstance(binds, str) else binds
-    with ExitStack() as open_listeners:
-        listeners = [open_listeners.enter_context(listen(url, backlog)) for url in binds]
-        server = create(handler, listeners, model, pool_size, max_connections, backlog)
-        with stop_signals() as stop:
-            await server.start()
-            for listener in listeners:
-                if listening is not None:
-                    listening(listener.url, model, server.backend)
-            await stop.first.wait()
-            aborted = await drain(server, drain_timeout, stop.second)
-    if aborted:
-        logger.warning(
-            "%s: %d connection%s aborted",
-            "second signal"
-            if stop.second.is_set()
-            else f"drain timeout of {drain_timeout:g} s is over",
-            aborted,
-            "" if aborted == 1 else "s",
-        )
-    return aborted
+    settings = Settings(**options)
+    check(handler, name_of(handler), settings)
+    with stop_signals() as stop:
+        return await serve_until(stop, handler, urls(binds), settings, listening)
 
 
-def check_bounds(model: str, pool_size: int, max_connections: int | None) -> None:
-    """Raises ValueError, with the cure, for a bound that the model cannot have."""
-    if pool_size < 1:
-        raise ValueError(f"pool_size must be at least 1, not {pool_size}")
-    if max_connections is None:
-        return
-    if max_connections < 1:
-        raise ValueError(f"max_connections must be at least 1, not {max_connections}")
-    if model in ("loop", "iterative"):
-        reason = "serves one at a time" if model == "iterative" else "has no such bound yet"
-        raise ValueError(
-            f"max_connections is for the models process, thread and pool; the {model} model "
-            f"{reason}: leave it out"
-        )
-    if model == "pool" and max_connections < pool_size:
-        raise ValueError(
-            f"max_connections {max_connections} would leave some of the {pool_size} threads of "
-            f"the pool without work; make pool_size {max_connections} at most"
-        )
+class Server:
+    """A server with a loop of its own, on any backend; ``options`` are those of Settings.
+
+    ``run`` serves until a signal says stop. As a context manager, made for tests, it serves beside
+    the program: in a thread; in a process of its own where it forks (process model, workers).
+
+    Raises HandlerError where the handler cannot run under the model, SettingsError for options
+    that cannot be had.
+    """
+
+    def __init__(
+        self,
+        handler: AnyHandler,
+        binds: str | Sequence[str] = "tcp://127.0.0.1:0",
+        *,
+        backend: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self.settings = Settings(**options)
+        self._handler = check(handler, name_of(handler), self.settings)
+        self._binds = urls(binds)
+        self._backend = backend
+        self._beside: InThread | InProcess | None = None
+
+    def run(self, *, listening: Listening | None = None) -> int:
+        """Serve until SIGTERM or SIGINT: see ``serve``, also for what is returned and raised."""
+
+        async def until_signal() -> int:
+            with stop_signals() as stop:
+                return await serve_until(stop, self._handler, self._binds, self.settings, listening)
+
+        with asyncio.Runner(loop_factory=self._new_event_loop) as runner:
+            return runner.run(until_signal())
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it listens, within ``with``: the binds, with the ports that the kernel chose."""
+        if self._beside is None:
+            raise RuntimeError("it does not serve yet; enter `with server:` first")
+        return self._beside.urls
+
+    @property
+    def url(self) -> str:
+        """The first of them."""
+        return self.urls[0]
+
+    def __enter__(self) -> Self:
+        """Return when connections are accepted. Raises BindError."""
+        if self._beside is not None:
+            raise RuntimeError("it serves already; make another Server")
+        beside: InThread | InProcess
+        if self.settings.model == "process" or self.settings.workers:
+            beside = InProcess(self.run, len(self._binds))
+        else:
+            beside = InThread(self._new_event_loop, self._handler, self._binds, self.settings)
+        beside.start()
+        self._beside = beside
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drain, as after a signal; return when it is over."""
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.stop()
+
+    def _new_event_loop(self) -> asyncio.AbstractEventLoop:
+        return Loop(self._backend)
 
 
-def create(
-    handler: AnyHandler,
-    listeners: list[Listener],
-    model: str,
-    pool_size: int,
-    max_connections: int | None,
-    backlog: int,
-) -> LoopServer | BoundedServer:
-    """A server of that model, in the running loop. Raises ValueError for an unknown one."""
-    match model:
-        case "loop":
-            return LoopServer(cast("Handler", handler), listeners, backlog)
-        case "iterative":
-            return IterativeServer(handler, listeners)
-        case "process":
-            return ProcessServer(handler, listeners, max_connections or MAX_CONNECTIONS)
-        case "thread":
-            return ThreadServer(handler, listeners, max_connections or MAX_CONNECTIONS)
-        case "pool":
-            return PoolServer(handler, listeners, pool_size, max_connections or 2 * pool_size)
-    raise ValueError(f"no model {model!r}; choose one of {', '.join(MODELS)}")
+def urls(binds: str | Sequence[str]) -> tuple[str, ...]:
+    return (binds,) if isinstance(binds, str) else tuple(binds)
+
+
+def name_of(handler: object) -> str:
+    return getattr(handler, "__qualname__", repr(handler))

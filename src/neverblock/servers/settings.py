@@ -121,6 +121,8 @@ def check(settings: Settings) -> None:
                 f"the {model} model has no use for it; leave it out, or choose the model "
                 f"{' or '.join(models)}",
             )
+    if model == "loop" and not settings.offload and settings.pool_size != 64:
+        raise SettingsError("pool_size", "the loop model has a pool only with offload; add that")
     check_counts(settings)
     for name in ("keepalive", "drain_timeout", "idle_timeout", "handler_timeout"):
         seconds = getattr(settings, name)

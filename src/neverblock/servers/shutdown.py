@@ -19,31 +19,32 @@ class Drainable(Protocol):
     def abort(self) -> int: ...
 
 
-class StopSignals:
-    """The first stop signal of this process, and the second."""
+class Stop:
+    """Told once, a server drains; told twice, it ends at once. In the loop's thread."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
 
-    def receive(self, number: signal.Signals) -> None:
+    def request(self, by: str) -> None:
+        """Stop, because of ``by``."""
         if self.first.is_set():
             self.second.set()
         else:
-            logger.info("%s: draining; once more to stop at once", number.name)
+            logger.info("%s: draining; once more to stop at once", by)
             self.first.set()
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def stop_signals() -> Iterator[Stop]:
     """Take SIGTERM and SIGINT in the running loop, for as long as this lasts."""
     loop = asyncio.get_running_loop()
-    received = StopSignals()
+    stop = Stop()
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
-        loop.add_signal_handler(number, received.receive, number)
+        loop.add_signal_handler(number, stop.request, number.name)
     try:
-        yield received
+        yield stop
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -52,7 +53,7 @@ def stop_signals() -> Iterator[StopSignals]:
 async def drain(server: Drainable, timeout: float, hurry: asyncio.Event) -> int:
     """Let open connections finish within ``timeout`` seconds, or until ``hurry`` is set.
 
-    Returns how many had to be aborted.
+    Returns how many had to be reset.
     """
     server.stop_accepting()
     server.end_input()

@@ -10,12 +10,13 @@ from types import ModuleType
 
 from neverblock.errors import HandlerError
 from neverblock.servers.handler import AnyHandler, check
+from neverblock.servers.settings import Settings
 
 
-def load(target: str, model: str) -> AnyHandler:
+def load(target: str, settings: Settings) -> AnyHandler:
     """Import what ``target`` names, as Python would: beside a file, or from here for a module.
 
-    It must be able to run under ``model``. Raises HandlerError.
+    It must be able to run under ``settings``. Raises HandlerError.
     """
     where, _, name = target.rpartition(":")
     if not where or not name:
@@ -28,8 +29,8 @@ def load(target: str, model: str) -> AnyHandler:
         try:
             handler = getattr(handler, part)
         except AttributeError:
-            raise HandlerError(f"{where} has no {name}; {suggestion(module, model)}") from None
-    return check(handler, target, model)
+            raise HandlerError(f"{where} has no {name}; {suggestion(module, settings)}") from None
+    return check(handler, target, settings)
 
 
 def load_file(path: str) -> ModuleType:
@@ -77,21 +78,21 @@ def import_failure(what: str, command: str, error: BaseException) -> str:
     return f"importing {what} failed at {where}: {reason}; `{command}` shows all of it"
 
 
-def suggestion(module: ModuleType, model: str) -> str:
+def suggestion(module: ModuleType, settings: Settings) -> str:
     """What a module offers instead."""
     names = [
         name
         for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == module.__name__ and is_handler(value, model)
+        if getattr(value, "__module__", None) == module.__name__ and is_handler(value, settings)
     ]
     if names:
         return f"it has {', '.join(names)}"
     return "write `async def handle(stream)` in it"
 
 
-def is_handler(value: object, model: str) -> bool:
+def is_handler(value: object, settings: Settings) -> bool:
     try:
-        check(value, "", model)
+        check(value, "", settings)
     except HandlerError:
         return False
     return True

@@ -5,26 +5,23 @@ memory of the process, so what handlers share needs a lock.
 """
 
 import socket
-import threading
+from functools import partial
 
-from neverblock.servers.blocking import SocketStream
-from neverblock.servers.bounded import BoundedServer
-from neverblock.servers.handler import AnyHandler, StreamInfo
-from neverblock.servers.listen import Listener
+from neverblock.servers import threads
+from neverblock.servers.blocking import SocketStream, serve_stream
+from neverblock.servers.bounded import BoundedServer, described
+from neverblock.servers.listen import Address
 
 
 class ThreadServer(BoundedServer):
     """Accepts on listeners and starts a thread for each connection."""
 
-    def __init__(
-        self, handler: AnyHandler, listeners: list[Listener], max_connections: int
-    ) -> None:
-        super().__init__("thread", handler, listeners, max_connections)
-
-    def _begin(self, sock: socket.socket, info: StreamInfo) -> SocketStream:
-        stream = SocketStream(sock, info)
-        # A daemon: one that is stuck after the drain must not keep the process.
-        threading.Thread(
-            target=self._serve_here, args=(stream,), name=f"serve {info.peer}", daemon=True
-        ).start()
+    def _begin(self, sock: socket.socket, scheme: str, address: Address) -> SocketStream:
+        info = described(sock, scheme, address, self.model)
+        stream = SocketStream(sock, info, self.settings)
+        threads.start(partial(self._serve, stream), f"serve {info.peer}", self.settings.stack_size)
         return stream
+
+    def _serve(self, stream: SocketStream) -> None:
+        serve_stream(self.handler, stream)
+        self._ended_elsewhere(stream)
