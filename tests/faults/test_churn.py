@@ -105,6 +105,7 @@ def cycle(address, count):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0] + [0] * 4))
 
 
+@pytest.mark.memory
 @pytest.mark.heavy
 def test_streams_that_end_give_their_memory_back(echo_server):
     with echo_server("streams") as server:

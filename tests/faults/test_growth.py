@@ -47,6 +47,7 @@ with asyncio.Runner(loop_factory=lambda: new_loop(sys.argv[1])) as runner:
 """
 
 
+@pytest.mark.memory
 @pytest.mark.heavy
 def test_twenty_thousand_cycles_do_not_grow(program):
     done = program(CYCLES, timeout=110)
