@@ -123,13 +123,11 @@ class ClientSocket:
         data = self.sock.recv(65536)
         if not data:
             raise EOFError("the server's bytes ended without close_notify")
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 self.tls.take(data)
-            finally:
-                secure = self.tls.secure
-        if not secure or self.tls.outgoing.pending:
-            self._flush()
+        finally:
+            self._flush()  # An alert may be in it.
 
     def _flush(self) -> None:
         with self._lock:

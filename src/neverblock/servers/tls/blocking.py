@@ -16,13 +16,16 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from typing import Final
 
 from neverblock.servers.handler import TlsInfo
-from neverblock.servers.tls.session import HANDSHAKE_TIMEOUT, SLICE, Session, TlsError
-
-#: Bytes of TLS's own answers that may wait for a peer that reads nothing.
-MOST_ANSWERS: Final = 64 * 1024
+from neverblock.servers.tls.session import (
+    HANDSHAKE_TIMEOUT,
+    MOST_ANSWERS,
+    SLICE,
+    Session,
+    TlsError,
+    UnreadAnswersError,
+)
 
 
 class TlsSocket:
@@ -59,7 +62,7 @@ class TlsSocket:
                 self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
                 data = self._sock.recv(SLICE)
                 if not data:
-                    raise TlsError("the peer left")
+                    raise ConnectionResetError("the peer left")
                 self._plaintext = session.receive(data)
                 if session.due:
                     self._put(session.output())
@@ -170,7 +173,7 @@ class TlsSocket:
             self._wire.release()
         if len(self._unsent) > MOST_ANSWERS:
             self._broken = True
-            raise TlsError("the peer asks for answers and reads none")
+            raise UnreadAnswersError
 
     def _send_now(self, data: bytes) -> int:
         try:

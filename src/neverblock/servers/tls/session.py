@@ -11,10 +11,13 @@ Invariants:
 - Not for two threads at once.
 """
 
+import logging
 import ssl
 from typing import Final
 
 from neverblock.servers.handler import TlsInfo
+
+logger = logging.getLogger("neverblock.server")
 
 #: Seconds that a handshake may take: asyncio's number.
 HANDSHAKE_TIMEOUT: Final = 60.0
@@ -24,6 +27,10 @@ SLICE: Final = 64 * 1024
 
 #: The most plaintext that a record holds (RFC 8446, 5.1): SSL_read(3) hands out one at a time.
 RECORD: Final = 16 * 1024
+
+#: Bytes of TLS's own answers that may wait for a peer that reads nothing: a few go by in the life
+#: of a connection, and a peer that never stops to ask must not fill our memory.
+MOST_ANSWERS: Final = 64 * 1024
 
 #: OpenSSL's reasons, as an administrator would put them.
 REASONS: Final = {
@@ -42,6 +49,13 @@ REASONS: Final = {
 
 class TlsError(ConnectionError):
     """TLS with this peer has failed; the message says why, for people."""
+
+
+class UnreadAnswersError(TlsError):
+    """The peer asks for MOST_ANSWERS and reads none."""
+
+    def __init__(self) -> None:
+        super().__init__("the peer asks for answers and reads none")
 
 
 class Session:
@@ -143,6 +157,12 @@ class Session:
             # Tickets for a later session leave with the first answer. A client that only sends
             # would never read them, and its close would then be a reset (RFC 2525, 2.17).
             self._tickets = self._outgoing.pending
+
+
+def report_failure(peer: str, error: Exception) -> None:
+    """Log a handshake that failed; that the peer just left is no failure."""
+    level = logging.INFO if isinstance(error, TlsError) else logging.DEBUG
+    logger.log(level, "TLS handshake with %s failed: %s", peer, error)
 
 
 def reason_of(error: ssl.SSLError) -> str:

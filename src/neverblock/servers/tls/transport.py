@@ -11,36 +11,44 @@ cannot end one half of a connection and go on with the other; that is why this i
 """
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol, cast
 
-from neverblock.servers.handler import TlsInfo
-from neverblock.servers.tls.session import HANDSHAKE_TIMEOUT, SLICE, Session, TlsError
+from neverblock.servers.tls.session import (
+    HANDSHAKE_TIMEOUT,
+    MOST_ANSWERS,
+    SLICE,
+    Session,
+    TlsError,
+    UnreadAnswersError,
+    report_failure,
+)
 
-logger = logging.getLogger("neverblock.server")
 
-
-class Secured(asyncio.Protocol):
-    """The protocol of a connection: asyncio's, and to be told when it is secure."""
-
-    __slots__ = ()
+class Secured(Protocol):
+    """The protocol of a connection, which is told when that is secure."""
 
     @property
     def peer(self) -> str:
         """The client's address, for people."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """The handshake is done: data may come, and be written."""
-        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def data_received(self, data: bytes, /) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None, /) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The server's side of a TLS connection over a raw transport."""
 
     __slots__ = (
+        "_answers",
         "_closing",
         "_ended",
         "_eof",
@@ -63,6 +71,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._session = Session(context)
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
+        self._answers = 0  # Bytes of TLS's own since the raw transport had none to send.
         self._closing = False
         self._eof = False  # Ours is sent.
         self._ended = False  # The peer's is told.
@@ -81,7 +90,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         assert protocol is not None
         plaintext = session.receive(data)
         if session.due and not (self._eof or self._closing):
-            self._raw.write(session.output())
+            self._answer()
         if self._timer is not None:
             if not session.established:
                 if session.failure is not None:
@@ -89,7 +98,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 return
             self._timer.cancel()
             self._timer = None
-            protocol.begin()
+            protocol.begin()  # It may close at once.
         if plaintext and not self._closing:
             protocol.data_received(plaintext)
         if session.ended:
@@ -99,18 +108,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._timer is not None:
-            self._fail(TlsError("the peer left"), logging.DEBUG)
+            self._fail(ConnectionResetError("the peer left"))
         else:
             self._end_input()
         return True  # The sending half stays open.
 
     def connection_lost(self, exc: Exception | None) -> None:
         protocol, self._protocol = self._protocol, None
+        assert protocol is not None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if protocol is not None:
-            protocol.connection_lost(exc or self._error)
+            if exc is not None:
+                report_failure(protocol.peer, exc)
+        protocol.connection_lost(exc or self._error)
 
     def pause_writing(self) -> None:
         if self._protocol is not None:
@@ -120,6 +131,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._protocol is not None:
             self._protocol.resume_writing()
 
+    def _answer(self) -> None:
+        if not self._raw.get_write_buffer_size():
+            self._answers = 0
+        answer = self._session.output()
+        self._raw.write(answer)
+        self._answers += len(answer)
+        if self._answers > MOST_ANSWERS:
+            self._fail(UnreadAnswersError())
+
     def _end_input(self) -> None:
         if self._ended or self._closing or self._protocol is None:
             return
@@ -128,12 +148,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._protocol.eof_received():
             self.close()
 
-    def _fail(self, error: Exception, level: int = logging.INFO) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._closing:
             return
-        if not self._session.established:
-            assert self._protocol is not None
-            logger.log(level, "TLS handshake with %s failed: %s", self._protocol.peer, error)
+        if self._protocol is not None and not self._session.established:
+            report_failure(self._protocol.peer, error)
         self._error = error
         if not self._eof:
             self._raw.write(self._session.output())  # The alert that tells the peer why.
@@ -141,13 +160,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _take_too_long(self) -> None:
         self._fail(TlsError(f"it takes longer than {HANDSHAKE_TIMEOUT:g} s"))
+        self._raw.abort()  # It may have been closed, with a rest that nobody takes.
 
     # What the connection's protocol, and its handler, call
-
-    @property
-    def tls(self) -> TlsInfo:
-        """What was agreed on, once the handshake is done."""
-        return self._session.info()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send a bytes-like object, in order, without waiting."""
@@ -226,25 +241,26 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what comes to another protocol."""
-        assert isinstance(protocol, Secured)
-        self._protocol = protocol
+        self._protocol = cast("Secured", protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol now."""
-        assert self._protocol is not None
-        return self._protocol
+        return cast("asyncio.BaseProtocol", self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What asyncio's TLS tells, and what the raw transport does.
+        """What asyncio's TLS tells, what the raw transport does, and "tls": a TlsInfo.
 
         But no "sslcontext": by that name asyncio's streams know a transport that cannot end one
         half. It is the ``context`` of "ssl_object".
         """
-        match name:
-            case "ssl_object":
-                return self._session.object
-            case "peercert":
-                return self._session.object.getpeercert() or default
-            case "cipher":
-                return self._session.object.cipher() or default
+        if name == "ssl_object":
+            return self._session.object
+        if self._session.established:
+            match name:
+                case "tls":
+                    return self._session.info()
+                case "peercert":
+                    return self._session.object.getpeercert() or default
+                case "cipher":
+                    return self._session.object.cipher()
         return self._raw.get_extra_info(name, default)
