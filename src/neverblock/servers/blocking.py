@@ -11,7 +11,6 @@ import socket
 import threading
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cache
 from typing import cast
 
 from neverblock.errors import ConnectionLostError, StreamBusyError
@@ -56,7 +55,6 @@ class SocketStream(Stream):
         self._info = info
         self._patience = settings.idle_timeout
         sock.settimeout(self._patience)
-        nothing()  # While there still is a descriptor for it.
         self._sending = threading.Lock()
         # A signal's handler may drain where its own thread is closing.
         self._guard = threading.RLock()
@@ -175,8 +173,7 @@ class SocketStream(Stream):
             self.reset_unless_closed()
             # Wakes the thread that waits in send(2), or in recv(2), which no end of ours may reach.
             self._shut(socket.SHUT_RDWR if self._sending.locked() else socket.SHUT_RD)
-            # A handler that does neither keeps the number, and the kernel lets go of the socket.
-            os.dup2(nothing(), self._sock.fileno(), inheritable=False)
+            disconnect(self._sock)
 
     def reset_unless_closed(self) -> None:
         """Let the kernel reset the connection if anything but ``close`` ends it (socket(7))."""
@@ -217,7 +214,9 @@ def run_handler(handler: AnyHandler, stream: SocketStream) -> None:
         cast("PlainHandler", handler)(BlockingStream(stream, finish))
 
 
-@cache
-def nothing() -> int:
-    """A descriptor to which no peer is connected, for the rest of the process."""
-    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+def disconnect(sock: socket.socket) -> None:
+    """Let the kernel close the connection now, while the descriptor's number stays its owner's."""
+    with suppress(OSError):  # No descriptor left: then once the owner closes it.
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nothing, sock.fileno(), inheritable=False)
+        os.close(nothing)

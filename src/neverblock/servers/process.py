@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -54,6 +55,13 @@ class ProcessServer(BoundedServer):
         self._children: list[Child] = []
 
     async def start(self) -> None:
+        if (others := threading.active_count() - 1) > 0:
+            logger.warning(
+                "%d other thread%s in the process that forks: a lock held there stays locked in "
+                "a child; start threads in the handler, or serve with --model thread",
+                others,
+                " runs" if others == 1 else "s run",
+            )
         self.loop.add_signal_handler(signal.SIGCHLD, self._reap)
         await super().start()
 

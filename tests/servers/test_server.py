@@ -1,0 +1,154 @@
+"""Server and serve in programs: beside a test, alone until a signal, what they refuse."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import neverblock
+from neverblock import errors
+from neverblock.servers import MODELS, Options, Settings, Stream
+from tests.servers.serving import PATIENCE, ROOT, address_of, exactly, served
+
+
+async def pid(stream: Stream) -> None:
+    async for _ in stream:
+        await stream.send(f"{stream.info.model} {os.getpid()}".encode())
+
+
+async def deaf(stream: Stream) -> None:
+    await stream.receive_exactly(1)  # Of several: it waits for the rest of a message.
+    await stream.send(b"hello")
+    await stream.receive_exactly(100)
+
+
+def connected(url: str) -> socket.socket:
+    family, address = address_of(url)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(address)
+    return sock
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_serves_beside_the_program(model: str, tmp_path: Path) -> None:
+    binds = ["tcp://127.0.0.1:0", f"unix://{tmp_path}/app.sock"]
+    with neverblock.Server(pid, binds, model=model) as server:
+        assert server.url == server.urls[0] != binds[0]
+        assert server.urls[1] == binds[1]
+        for url in server.urls:
+            with connected(url) as client:
+                client.sendall(b"?")
+                name, number = client.recv(100).decode().split()
+            assert name == model
+            assert (int(number) == os.getpid()) == (model != "process")
+    assert not Path(f"{tmp_path}/app.sock").exists()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_its_end_drains(model: str) -> None:
+    with neverblock.Server(deaf, model=model, drain_timeout=0.1) as server:
+        client = connected(server.url)
+        client.sendall(b"half")
+        assert exactly(client, 5) == b"hello"
+    with client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
+@pytest.mark.parametrize("backend", ["epoll", "poll", "select"])
+def test_a_backend_may_be_named(backend: str) -> None:
+    async def which(stream: Stream) -> None:
+        await stream.send(stream.info.backend.encode())
+
+    with neverblock.Server(which, backend=backend) as server, connected(server.url) as client:
+        assert client.recv(100) == backend.encode()
+
+
+@pytest.mark.parametrize("model", ["loop", "process"])
+def test_what_hinders_it_is_raised_where_it_begins(model: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        server = neverblock.Server(pid, url, model=model)
+        with pytest.raises(errors.BindError, match="is in use"), server:
+            pytest.fail("it began")
+
+
+def test_it_serves_again_and_again() -> None:
+    server = neverblock.Server(pid)
+    for _ in range(3):
+        with server, connected(server.url) as client:
+            client.sendall(b"?")
+            assert client.recv(100).startswith(b"loop")
+        with pytest.raises(RuntimeError, match="does not serve"):
+            server.url  # noqa: B018
+
+
+def test_it_serves_once_at_a_time() -> None:
+    with neverblock.Server(pid) as server, pytest.raises(RuntimeError, match="already"), server:
+        pass
+
+
+def test_options_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(errors.SettingsError, match="there is no 'magic'"):
+        neverblock.Server(pid, model="magic")
+    with pytest.raises(errors.SettingsError, match="no use for it"):
+        neverblock.Server(pid, model="thread", workers=2)
+    with pytest.raises(TypeError, match="colour"):
+        neverblock.Server(pid, colour="red")  # type: ignore[call-arg]
+    with pytest.raises(errors.HandlerError, match="cannot be called"):
+        neverblock.Server(None)  # type: ignore[arg-type]
+
+
+def test_options_are_the_settings() -> None:
+    fields = {name: field.type for name, field in Settings.__dataclass_fields__.items()}
+    assert fields == Options.__annotations__
+
+
+PROGRAM = """
+import neverblock
+
+async def handle(stream):
+    async for chunk in stream:
+        await stream.send(chunk)
+
+server = neverblock.Server(handle, model=MODEL)
+print("reset", server.run(listening=lambda url, *_: print(url, flush=True)))
+"""
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_runs_until_a_signal(model: str, number: int) -> None:
+    program = PROGRAM.replace("MODEL", repr(model))
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        with connected(process.stdout.readline().strip()) as client:
+            client.sendall(b"hello")
+            assert exactly(client, 5) == b"hello"
+            process.send_signal(number)
+            assert process.stdout.read() == "reset 0\n"
+        assert process.wait(PATIENCE) == 0
+
+
+def test_threads_in_a_process_that_forks_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "app.py"
+    path.write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "async def handle(stream): pass\n"
+    )
+    options = ("--model", "process")
+    with served(f"{path}:handle", *options) as server:
+        server.wait_until_logged("1 other thread runs in the process that forks")
+        assert server.stop() == 0
