@@ -8,6 +8,7 @@ is used. A wait and a drain cannot miss each other: each sets its own flag, then
 import logging
 import os
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from contextvars import copy_context
@@ -26,6 +27,8 @@ from neverblock.servers.handler import (
 from neverblock.servers.plain import BlockingStream, PlainHandler, finish
 from neverblock.servers.settings import Settings
 from neverblock.servers.sockets import linger
+from neverblock.servers.tls.blocking import TlsSocket
+from neverblock.servers.tls.session import report_failure as report_failed_handshake
 
 logger = logging.getLogger("neverblock.server")
 
@@ -49,9 +52,15 @@ class SocketStream(Stream):
         "_waiting",
     )
 
-    def __init__(self, sock: socket.socket, info: StreamInfo, settings: Settings) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        info: StreamInfo,
+        settings: Settings,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__()
-        self._sock = sock
+        self._sock = sock if tls is None else TlsSocket(sock, tls)
         self._info = info
         self._patience = settings.idle_timeout
         sock.settimeout(self._patience)
@@ -62,6 +71,24 @@ class SocketStream(Stream):
         self._waiting = False
         self._cut = False
         self._gone = False
+
+    def open(self) -> bool:
+        """Shake hands, where there is TLS; whether the handler may begin."""
+        if not isinstance(self._sock, TlsSocket):
+            return True
+        self._waiting = True  # So that a drain ends it.
+        try:
+            if self._draining:
+                return False
+            self._info = self._info._replace(tls=self._sock.handshake())
+        except OSError as error:
+            if self._lost is None and not self._cut:
+                report_failed_handshake(self.peer, error)
+            self._broken(error)
+            return False
+        finally:
+            self._waiting = False
+        return True
 
     # What the handler calls
 
@@ -104,7 +131,7 @@ class SocketStream(Stream):
         with self._sending:
             if not self._closed:
                 self._closed = True
-                self._sendable = False
+                self._say_end()
                 self._shut(socket.SHUT_RDWR)
 
     # What the buffer asks for
@@ -145,6 +172,13 @@ class SocketStream(Stream):
             else:
                 self._lost = str(error)
         return ConnectionLostError(self.peer, self._lost)
+
+    def _say_end(self) -> None:
+        """Send no more; TLS has a word for that. May wait, as ``send``, for a peer that reads."""
+        if self._sendable and isinstance(self._sock, TlsSocket):
+            with suppress(OSError):
+                self._sock.say_end()
+        self._sendable = False
 
     def _shut(self, how: int) -> None:
         with self._guard:
@@ -188,7 +222,7 @@ class SocketStream(Stream):
         """Close the socket, once what other threads are sending is sent."""
         with self._sending:
             self._closed = True
-            self._sendable = False
+            self._say_end()
             with self._guard:
                 self._gone = True
                 if self._lost is None:
@@ -199,7 +233,8 @@ class SocketStream(Stream):
 def serve_stream(handler: AnyHandler, stream: SocketStream) -> None:
     """Run a handler to its end in this thread, in a context of its own; close the stream."""
     try:
-        copy_context().run(run_handler, handler, stream)
+        if stream.open():
+            copy_context().run(run_handler, handler, stream)
     except BaseException as error:
         # A SystemExit, too, ends this connection alone.
         report_failure(stream.peer, error, stream.lost)

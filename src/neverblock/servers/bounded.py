@@ -16,6 +16,7 @@ from typing import Protocol
 from neverblock.servers.handler import AnyHandler, StreamInfo
 from neverblock.servers.listen import Address, Listener, address_text, peer_text
 from neverblock.servers.settings import Settings
+from neverblock.servers.tls.context import context_of
 
 logger = logging.getLogger("neverblock.server")
 
@@ -44,6 +45,7 @@ class BoundedServer:
         self.handler = handler
         self.settings = settings
         self.model = settings.model
+        self.tls = context_of(settings)
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self._bound = settings.bound or sys.maxsize

@@ -29,6 +29,7 @@ from neverblock.servers.reader_writer import ReaderWriterConnection
 from neverblock.servers.settings import Settings
 from neverblock.servers.sockets import reset
 from neverblock.servers.threads import Threads
+from neverblock.servers.tls.transport import TlsTransport
 
 logger = logging.getLogger("neverblock.server")
 
@@ -87,6 +88,7 @@ class LoopStream(Stream, asyncio.Protocol):
             local=address_text(self._transport.get_extra_info("sockname")),
             model=self._server.model,
             backend=self._server.backend,
+            tls=self._transport.get_extra_info("tls"),
         )
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
@@ -171,7 +173,13 @@ class LoopStream(Stream, asyncio.Protocol):
             self._peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
-            return
+        elif self._server.tls is None:
+            self.begin()
+        elif self._draining:
+            self._close()
+
+    def begin(self) -> None:
+        """The connection is ready for its handler: its TLS handshake, if any, is done."""
         if self._server.settings.idle_timeout is not None:
             self._idle = IdleTimer(self._server.loop, self._server.settings.idle_timeout, self)
         self._task = self._server.loop.create_task(self._server.handle(self))
@@ -231,9 +239,12 @@ class LoopStream(Stream, asyncio.Protocol):
     def drain(self) -> None:
         """End the input before the next message, as described in Stream."""
         self._draining = True
-        if self._task is None or self._closed or self._gone:
+        if self._closed or self._gone:
             return
-        if self._waiter is None or self._waiter.done() or not self._held:
+        if self._task is None:
+            if hasattr(self, "_transport"):
+                self._close()  # Its handshake is not done.
+        elif self._waiter is None or self._waiter.done() or not self._held:
             self._pause()
             self._wake()
 
@@ -319,7 +330,7 @@ class LoopServer(BoundedServer):
         self, connection: LoopStream | ReaderWriterConnection, sock: socket.socket
     ) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: connection, sock)
+            await self.loop.connect_accepted_socket(lambda: self._protocol(connection), sock)
         except Exception as error:
             # One that the multiplexer has no room for, say: the others go on.
             sock.close()
@@ -329,6 +340,10 @@ class LoopServer(BoundedServer):
             connection.refuse()
         else:
             self._refusing = False
+
+    def _protocol(self, connection: LoopStream | ReaderWriterConnection) -> asyncio.Protocol:
+        """What the raw transport of a connection calls."""
+        return connection if self.tls is None else TlsTransport(self.loop, self.tls, connection)
 
 
 def release(waiters: "list[asyncio.Future[None]] | None") -> None:

@@ -37,7 +37,7 @@ class PoolServer(BoundedServer):
 
     def _begin(self, sock: socket.socket, scheme: str, address: Address) -> SocketStream:
         info = described(sock, scheme, address, self.model)
-        stream = SocketStream(sock, info, self.settings)
+        stream = SocketStream(sock, info, self.settings, self.tls)
         self._threads.submit(partial(self._serve, stream))
         return stream
 

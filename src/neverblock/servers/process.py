@@ -91,7 +91,7 @@ class ProcessServer(BoundedServer):
     ) -> NoReturn:
         code = 1
         try:
-            stream = SocketStream(sock, info, self.settings)
+            stream = SocketStream(sock, info, self.settings, self.tls)
             stream.reset_unless_closed()
             signal.set_wakeup_fd(-1)  # It is the parent's.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

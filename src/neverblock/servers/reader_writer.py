@@ -68,7 +68,15 @@ class ReaderWriterConnection(asyncio.Protocol):
         self.peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
-            return
+        elif self._server.tls is None:
+            self.begin()
+        elif self._draining:
+            transport.close()
+
+    def begin(self) -> None:
+        """The connection is ready for its handler: its TLS handshake, if any, is done."""
+        transport = self._transport
+        assert transport is not None
         self._protocol.connection_made(transport)
         if self._server.settings.idle_timeout is not None:
             self._idle = IdleTimer(self._server.loop, self._server.settings.idle_timeout, self)
@@ -128,6 +136,8 @@ class ReaderWriterConnection(asyncio.Protocol):
     def drain(self) -> None:
         """End the input before the next message."""
         self._draining = True
+        if self._task is None and self._transport is not None:
+            self._transport.close()  # Its handshake is not done.
         self._end_when_read()
 
     def abort(self, reason: str) -> None:

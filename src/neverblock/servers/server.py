@@ -11,6 +11,7 @@ from neverblock.servers.handler import AnyHandler, check
 from neverblock.servers.running import Listening, serve_until
 from neverblock.servers.settings import Options, Settings
 from neverblock.servers.shutdown import stop_signals
+from neverblock.servers.tls.context import context_of
 
 
 async def serve(
@@ -54,6 +55,7 @@ class Server:
     ) -> None:
         self.settings = Settings(**options)
         self._handler = check(handler, name_of(handler), self.settings)
+        context_of(self.settings)  # Here, and not where workers or a thread would find it out.
         self._binds = urls(binds)
         self._backend = backend
         self._beside: InThread | InProcess | None = None

@@ -18,7 +18,7 @@ class ThreadServer(BoundedServer):
 
     def _begin(self, sock: socket.socket, scheme: str, address: Address) -> SocketStream:
         info = described(sock, scheme, address, self.model)
-        stream = SocketStream(sock, info, self.settings)
+        stream = SocketStream(sock, info, self.settings, self.tls)
         threads.start(partial(self._serve, stream), f"serve {info.peer}", self.settings.stack_size)
         return stream
 

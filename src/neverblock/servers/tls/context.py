@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from neverblock.errors import SettingsError
+from neverblock.servers.settings import Settings
 
 
 class EncryptedKeyError(Exception):
     """The key asks for a password, and there is nobody to type it."""
+
+
+def context_of(settings: Settings) -> ssl.SSLContext | None:
+    """What the settings ask for; None without TLS. Raises SettingsError, with the cure."""
+    if settings.certfile is None:
+        return None
+    return server_context(settings.certfile, settings.keyfile, settings.client_ca, settings.alpn)
 
 
 def server_context(
