@@ -84,7 +84,7 @@ class SocketStream(Stream):
         except OSError as error:
             if self._lost is None and not self._cut:
                 report_failed_handshake(self.peer, error)
-            self._broken(error)
+            self._sendable = False
             return False
         finally:
             self._waiting = False
@@ -249,7 +249,7 @@ def run_handler(handler: AnyHandler, stream: SocketStream) -> None:
         cast("PlainHandler", handler)(BlockingStream(stream, finish))
 
 
-def disconnect(sock: socket.socket) -> None:
+def disconnect(sock: socket.socket | TlsSocket) -> None:
     """Let the kernel close the connection now, while the descriptor's number stays its owner's."""
     with suppress(OSError):  # No descriptor left: then once the owner closes it.
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
