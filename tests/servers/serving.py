@@ -68,7 +68,7 @@ def address_of(url: str) -> tuple[int, str | tuple[str, int]]:
     if scheme == "unix":
         return socket.AF_UNIX, rest
     host, _, port = rest.rpartition(":")
-    host = host.strip("[]")
+    host = host.strip("[]").replace("*", "127.0.0.1")
     return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
 
 
@@ -143,13 +143,20 @@ class Process:
 
 @contextmanager
 def served(
-    handler: str,
+    handler: str | None,
     *options: str,
     binds: tuple[str, ...] = ("tcp://127.0.0.1:0",),
     python: tuple[str, ...] = (),
+    wrapper: tuple[str, ...] = (),
+    lines: int | None = None,
 ) -> Iterator[Process]:
-    """``neverblock serve``, as soon as it says that it listens."""
-    command = [sys.executable, *python, "-m", "neverblock", "serve", handler, *options]
+    """``neverblock serve``, as soon as it says that it listens: ``lines`` times, or once a bind.
+
+    ``wrapper`` stands before the command, and becomes it in the end (execve(2)).
+    """
+    command = [*wrapper, sys.executable, *python, "-m", "neverblock", "serve", *options]
+    if handler is not None:
+        command.append(handler)
     for bind in binds:
         command += ["--bind", bind]
     with subprocess.Popen(
@@ -157,7 +164,8 @@ def served(
     ) as process:
         assert process.stdout is not None
         try:
-            server = Process(process, [process.stdout.readline().rstrip("\n") for _ in binds])
+            expected = range(len(binds) if lines is None else lines)
+            server = Process(process, [process.stdout.readline().rstrip("\n") for _ in expected])
             if not all(line.startswith("listening on ") for line in server.lines):
                 server.wait()
                 raise AssertionError(server.log)

@@ -448,7 +448,7 @@ def test_stragglers_are_reset_and_counted(app: str, model: str, bind: str) -> No
                 client.sendall(b"half")
                 assert exactly(client, 5) == b"hello"
             left = children(server.pid)
-            assert server.stop() == 0
+            assert server.stop() == 3
         plural = "" if number == 1 else "s"
         expected = f"drain timeout of 0.2 s is over: {number} connection{plural} reset"
         assert expected in server.log
@@ -463,7 +463,7 @@ def test_a_second_signal_does_not_wait(app: str, model: str) -> None:
             assert exactly(client, 5) == b"hello"
             server.send()
             server.wait_until_logged("draining")
-            assert server.stop() == 0
+            assert server.stop() == 3
         assert "told to stop again: 1 connection reset" in server.log
 
 
@@ -676,7 +676,7 @@ def test_what_is_declared_must_make_sense(
     [
         (("--model", "magic"), "'magic' is not one of"),
         (("--model", "pool", "--pool-size", "0"), "0 is not in the range"),
-        (("--model", "pool", "--max-connections", "5"), "make pool_size 5 at most"),
+        (("--model", "pool", "--max-connections", "5"), "make --pool-size 5 at most"),
         (
             ("--model", "iterative", "--max-connections", "5"),
             "has no use for it; leave it out",
@@ -712,7 +712,7 @@ def test_a_server_of_the_process_model_is_one_process(app: str) -> None:
         client.sendall(b"half")
         assert exactly(client, 5) == b"hello"
         [child] = children(server.pid)
-        assert server.stop() == 0
+        assert server.stop() == 3
         with pytest.raises(ConnectionResetError):
             everything(client)
     assert not Path(f"/proc/{child}").exists()

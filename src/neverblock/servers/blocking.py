@@ -168,7 +168,7 @@ class SocketStream(Stream):
         if self._lost is None:
             if isinstance(error, TimeoutError) and error.errno is None:
                 self._lost = f"idle for {self._patience:g} s"
-                logger.info("closing %s: %s", self.peer, self._lost)
+                logger.info("closing %s: %s", self.peer, self._lost, extra={"peer": self.peer})
             else:
                 self._lost = str(error)
         return ConnectionLostError(self.peer, self._lost)

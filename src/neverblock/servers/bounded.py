@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from neverblock.servers.handler import AnyHandler, StreamInfo
-from neverblock.servers.listen import Address, Listener, address_text, peer_text
+from neverblock.servers.listen import Address, Listener, address_text, peer_text, set_accepted
 from neverblock.servers.settings import Settings
 from neverblock.servers.tls.context import context_of
 
@@ -143,6 +143,7 @@ class BoundedServer:
             except OSError as error:
                 self._hold_back("cannot accept a connection", error)
                 return
+            set_accepted(sock, self.settings)
             try:
                 connection = self._begin(sock, scheme, address)
             except (OSError, RuntimeError) as error:
@@ -162,14 +163,17 @@ class BoundedServer:
     def _overdue(self, connection: Connection) -> None:
         del self._deadlines[connection]
         reason = f"its handler takes longer than {self.settings.handler_timeout:g} s"
-        logger.warning("closing %s: %s", connection.peer, reason)
+        peer = connection.peer
+        logger.warning("closing %s: %s", peer, reason, extra={"peer": peer})
         connection.abort(reason)
 
     def _hold_back(self, what: str, error: Exception) -> None:
         # Told once, until accepting goes well again: a shortage may last.
         if not self._troubled:
             self._troubled = True
-            logger.error("%s: %s; trying again every %g s", what, error, PAUSE)
+            logger.error(
+                "%s: %s; trying again every %g s", what, error, PAUSE, extra={"model": self.model}
+            )
         self._shut()
         self._pause = self.loop.call_later(PAUSE, self._go_on)
 

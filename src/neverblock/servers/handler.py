@@ -334,9 +334,9 @@ def is_async(handler: Any) -> bool:
 def report_failure(peer: str, error: BaseException, lost: bool) -> None:
     """Log what a handler ended with; that the client left is no failure."""
     if hung_up(error) or (isinstance(error, ConnectionLostError) and lost):
-        logger.debug("%s left: %s", peer, error)
+        logger.debug("%s left: %s", peer, error, extra={"peer": peer})
     else:
-        logger.error("handler failed, closing %s", peer, exc_info=error)
+        logger.error("handler failed, closing %s", peer, exc_info=error, extra={"peer": peer})
 
 
 def hung_up(error: BaseException) -> bool:

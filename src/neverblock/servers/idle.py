@@ -58,7 +58,8 @@ class IdleTimer:
         self._unsent = unsent
         if now - self._since >= self._timeout:
             reason = f"idle for {self._timeout:g} s"
-            logger.info("closing %s: %s", self._connection.peer, reason)
+            peer = self._connection.peer
+            logger.info("closing %s: %s", peer, reason, extra={"peer": peer})
             self._connection.abort(reason)
         else:
             self._timer = self._loop.call_at(self._since + self._timeout, self._look)

@@ -22,7 +22,7 @@ from neverblock.servers.handler import (
     takes_reader_and_writer,
 )
 from neverblock.servers.idle import IdleTimer
-from neverblock.servers.listen import Address, Listener, address_text, peer_text
+from neverblock.servers.listen import Address, Listener, address_text, peer_text, set_accepted
 from neverblock.servers.offload import offloaded
 from neverblock.servers.plain import PlainHandler
 from neverblock.servers.reader_writer import ReaderWriterConnection
@@ -171,6 +171,7 @@ class LoopStream(Stream, asyncio.Protocol):
         if self._scheme == "unix":
             # The kernel tells who it is only as long as the socket is open.
             self._peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
+        set_accepted(transport.get_extra_info("socket"), self._server.settings)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
         elif self._server.tls is None:
@@ -336,7 +337,9 @@ class LoopServer(BoundedServer):
             sock.close()
             if not self._refusing:  # A crowd at the door would flood the log.
                 self._refusing = True
-                logger.error("cannot serve a connection, closing it: %s", error)
+                logger.error(
+                    "cannot serve a connection, closing it: %s", error, extra={"model": "loop"}
+                )
             connection.refuse()
         else:
             self._refusing = False

@@ -125,6 +125,7 @@ class ProcessServer(BoundedServer):
                     child.pid,
                     child.peer,
                     signal.Signals(os.WTERMSIG(status)).name,
+                    extra={"peer": child.peer},
                 )
         self._children = running
         for child in ended:

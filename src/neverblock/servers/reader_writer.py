@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from neverblock.servers.handler import report_failure
 from neverblock.servers.idle import IdleTimer
-from neverblock.servers.listen import Address, peer_text
+from neverblock.servers.listen import Address, peer_text, set_accepted
 from neverblock.servers.sockets import reset
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ReaderWriterConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
+        set_accepted(transport.get_extra_info("socket"), self._server.settings)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
         elif self._server.tls is None:

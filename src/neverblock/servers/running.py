@@ -1,14 +1,15 @@
 """A server's life: listen, serve until told to stop, drain."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import TypeAlias
 
+from neverblock.servers import limits
 from neverblock.servers.bounded import BoundedServer
 from neverblock.servers.handler import AnyHandler
 from neverblock.servers.iterative import IterativeServer
-from neverblock.servers.listen import Listener, listen
+from neverblock.servers.listen import opened
 from neverblock.servers.loop import LoopServer
 from neverblock.servers.pool import PoolServer
 from neverblock.servers.process import ProcessServer
@@ -39,12 +40,13 @@ async def serve_until(
 ) -> int:
     """Serve until ``stop``, then drain; how many connections had to be reset.
 
-    Raises BindError.
+    Raises BindError, and SettingsError for more than the system allows.
     """
-    with ExitStack() as open_listeners:
-        listeners: list[Listener] = [
-            open_listeners.enter_context(listen(url, settings.backlog)) for url in binds
-        ]
+    backend = str(getattr(asyncio.get_running_loop(), "backend", ""))
+    settings = limits.fitted(settings, backend)
+    limits.raise_descriptor_limit(settings)
+    limits.warn_of_backlog(settings.backlog)
+    with opened(binds, settings) as listeners:
         server = SERVERS[settings.model](handler, listeners, settings)
         await server.start()
         for listener in listeners:
@@ -60,5 +62,6 @@ async def serve_until(
             else f"drain timeout of {settings.drain_timeout:g} s is over",
             reset,
             "" if reset == 1 else "s",
+            extra={"model": settings.model, "count": reset},
         )
     return reset
