@@ -149,8 +149,8 @@ def test_every_option_is_listed(name: str) -> None:
     assert listed == {
         option
         for parameter in command.params
-        if isinstance(parameter, click.Option) and not parameter.is_eager
-        for option in parameter.opts
+        if isinstance(parameter, click.Option)
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
 
 

@@ -1,24 +1,41 @@
-"""``neverblock serve``: a handler on tcp:// and unix:// binds, until a signal says stop."""
+"""``neverblock serve``: a handler on binds of every kind, until a signal says stop."""
 
-import logging
 import os
-from typing import Unpack
+from contextlib import closing
+from typing import Any
 
 import click
 
-from neverblock.cli.loops import backend_option
+from neverblock.cli import logs
+from neverblock.cli.config import config_option
+from neverblock.cli.loops import backend_option, factory
+from neverblock.cli.options import (
+    GroupedCommand,
+    GroupedOption,
+    refusal,
+    settings,
+    settings_options,
+)
 from neverblock.cli.refusal import Refusal
 from neverblock.errors import BindError, HandlerError, SettingsError
-from neverblock.servers import MODELS, Options, Server, Settings, target
+from neverblock.servers import Server, limits, target
+from neverblock.servers.listen import check, choose
+from neverblock.servers.settings import Settings
+from neverblock.servers.tls.context import server_context
+
+#: The exit code where connections were open when the time to finish was over.
+RESET = 3
 
 
 @click.command(
+    cls=GroupedCommand,
     epilog="""\b
 Examples:
   neverblock serve examples/echo.py:handle
-  neverblock serve app.py:handle --bind tcp://[::1]:7000 --bind unix:///run/app.sock
+  neverblock serve app.py:handle --bind tcp://*:7000 --bind unix:///run/app.sock
   neverblock serve package.module:handle --bind tcp://127.0.0.1:0 --backend poll
   neverblock serve app.py:handle --model pool --pool-size 16
+  neverblock serve --config app.toml --check
 
 \b
 The handler:
@@ -27,99 +44,88 @@ The handler:
           await stream.send(chunk)
 
 \b
-Exit codes: 0 stopped by SIGTERM or SIGINT, 2 a wrong bind, handler or option.""",
+Exit codes:
+  0 stopped by a signal, every connection finished
+  1 failed on its own
+  2 cannot be started as asked: one line says what is wrong, and the cure
+  3 stopped, but connections had to be reset when the drain timeout was over or by a second
+    signal (SuccessExitStatus=3 in a systemd unit)""",
 )
 @click.argument("handler", metavar="FILE.py:NAME|MODULE:NAME")
 @click.option(
     "--bind",
     "binds",
+    cls=GroupedOption,
+    group="Where",
     metavar="URL",
     multiple=True,
-    default=("tcp://127.0.0.1:7000",),
-    show_default=True,
-    help="Where to listen: tcp://HOST:PORT (port 0: any free one) or unix:///PATH. Repeatable.",
+    help="tcp://HOST:PORT (port 0: any free one; tcp://*:PORT: every address, IPv4 and IPv6), "
+    "unix:///PATH, or fd://NUMBER or fd://NAME for a socket that systemd passed on. Repeatable. "
+    "Default: every socket that was passed on, else tcp://127.0.0.1:7000.",
 )
-@click.option(
-    "--model",
-    type=click.Choice(MODELS),
-    default="loop",
-    show_default=True,
-    help="Who serves: one event loop for all; one after the other; a process for each; a thread "
-    "for each; a pool of threads.",
-)
+@settings_options
 @backend_option
+@config_option
 @click.option(
-    "--pool-size",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=64,
-    show_default=True,
-    help="Threads of the pool model, or of the loop model with --offload.",
-)
-@click.option(
-    "--max-connections",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Connections accepted at once; what is over waits in the kernel. Default: 1024 under "
-    "process and thread, twice --pool-size under pool, no bound under loop.",
-)
-@click.option(
-    "--offload",
+    "--check",
+    "check_only",
     is_flag=True,
-    help="Run a plain `def handle(stream)` under the loop model, in --pool-size threads.",
+    help="Say whether it could be served like this, and end. A server that runs already, there "
+    "or elsewhere, does not notice.",
 )
 @click.option(
-    "--idle-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Close a connection whose peer keeps its handler waiting for so long. Default: never.",
-)
-@click.option(
-    "--handler-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Close a connection whose handler takes longer than this. Default: never.",
-)
-@click.option(
-    "--backlog",
-    type=click.IntRange(min=1),
-    default=1024,
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
     show_default=True,
-    help="Connections that may wait in the kernel until they are accepted.",
+    help="What is written to standard error: lines for people, or a JSON object on each.",
 )
-@click.option(
-    "--drain-timeout",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    default=10.0,
-    show_default=True,
-    help="After SIGTERM or SIGINT, open connections may finish within this time; "
-    "what is left is then reset. A second signal resets at once.",
-)
+@click.pass_context
 def serve(
+    context: click.Context,
+    /,
     handler: str,
     binds: tuple[str, ...],
     backend: str | None,
-    **options: Unpack[Options],
-) -> None:
+    check_only: bool,
+    log_format: str,
+    **options: Any,
+) -> int:
     """Serve many clients at once with one handler, an `async def handle(stream)`.
 
     Models other than the loop's take a plain `def handle(stream)` as well.
 
     Prints one line per bind when it accepts connections; logs to standard error.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    if backend is not None and options["model"] != "loop":
+    logs.set_up(log_format)
+    chosen = settings(context, options)
+    if backend is not None and chosen.model != "loop":
         raise Refusal(
-            f"--backend is for the loop model; the {options['model']} model waits in blocking calls"
+            f"--backend is for the loop model; the {chosen.model} model waits in blocking calls"
         )
     try:
-        handle = target.load(handler, Settings(**options))
-        Server(handle, binds, backend=backend, **options).run(listening=announce)
+        urls = choose(binds)
+        handle = target.load(handler, chosen)
+        if check_only:
+            return checked(handler, urls, chosen, backend)
+        reset = Server(handle, urls, backend=backend, **options).run(listening=announce)
     except SettingsError as error:
-        raise Refusal(f"--{error.name.replace('_', '-')}: {error.reason}") from None
+        raise refusal(context, error) from None
     except (BindError, HandlerError) as error:
         raise Refusal(str(error)) from None
+    return RESET if reset else 0
+
+
+def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None) -> int:
+    """What else would be refused: raises for it, without listening anywhere."""
+    with closing(factory(backend)()) as loop:
+        limits.fitted(chosen, getattr(loop, "backend", ""))
+    if chosen.certfile is not None:
+        server_context(chosen.certfile, chosen.keyfile, chosen.client_ca, chosen.alpn)
+    for url in urls:
+        check(url)
+    click.echo(f"ok: {handler} under the {chosen.model} model on {', '.join(urls)}")
+    return 0
 
 
 def announce(url: str, model: str, backend: str) -> None:

@@ -1,0 +1,73 @@
+"""How a server ends: the exit code tells what became of its connections."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from neverblock.servers import MODELS
+from tests.servers.serving import PATIENCE, exactly, neverblock, served
+
+APP = """
+async def echo(stream):
+    async for chunk in stream:
+        await stream.send(chunk)
+
+async def deaf(stream):
+    await stream.receive_exactly(1)
+    await stream.send(b"hello")
+    await stream.receive_exactly(5)  # Of which one byte is there.
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> str:
+    path = tmp_path / "app.py"
+    path.write_text(APP)
+    return str(path)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_0_where_every_connection_finished(app: str, model: str, number: signal.Signals) -> None:
+    with served(f"{app}:echo", "--model", model) as server, server.connect() as client:
+        client.sendall(b"hello")
+        assert exactly(client, 5) == b"hello"
+        assert server.stop(number) == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_3_where_the_drain_timeout_ended_one(app: str, model: str) -> None:
+    with (
+        served(f"{app}:deaf", "--model", model, "--drain-timeout", "0.2") as server,
+        server.connect() as client,
+    ):
+        client.sendall(b"12")
+        assert exactly(client, 5) == b"hello"
+        assert server.stop() == 3
+    assert "drain timeout of 0.2 s is over: 1 connection reset" in server.log
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_3_where_a_second_signal_ended_one(app: str, model: str) -> None:
+    with (
+        served(f"{app}:deaf", "--model", model, "--drain-timeout", str(PATIENCE)) as server,
+        server.connect() as client,
+    ):
+        client.sendall(b"12")
+        assert exactly(client, 5) == b"hello"
+        server.send()
+        server.wait_until_logged("draining")
+        assert server.stop() == 3
+
+
+def test_2_where_it_cannot_be_started(app: str) -> None:
+    assert neverblock("serve", f"{app}:absent").returncode == 2
+
+
+def test_the_help_tells_the_exit_codes() -> None:
+    text = " ".join(neverblock("serve", "--help").stdout.split())
+    assert "0 stopped by a signal, every connection finished" in text
+    assert "3 stopped, but connections had to be reset" in text
+    assert "1 failed on its own" in text
+    assert "2 cannot be started as asked" in text
