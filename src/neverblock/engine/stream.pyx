@@ -331,7 +331,7 @@ cdef class StreamEndpoint(Endpoint):
         if not self.can_write():
             return
         if type(data) is bytes:
-            if data:
+            if len(<bytes> data):
                 outgoing.append(&self.unsent, <bytes> data)
         else:
             self.append_foreign(data)

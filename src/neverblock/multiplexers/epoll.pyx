@@ -175,7 +175,8 @@ cdef class EpollMultiplexer(Multiplexer):
                 got = READ
             if self.found[i].events & ~(<uint32_t> EPOLLIN):
                 got |= WRITE
-            self.events[i].fd = <int> (packed & 0xFFFFFFFF)
+            # By a cast: a mask this wide would be a Python object.
+            self.events[i].fd = <int> <uint32_t> packed
             self.events[i].mask = got & asked
         self.looked_at += count
         self.events_out += count
