@@ -2,6 +2,7 @@
 
 import os
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import click
@@ -105,10 +106,11 @@ def serve(
         )
     try:
         urls = choose(binds)
-        handle = target.load(handler, chosen)
         if check_only:
             return checked(handler, urls, chosen, backend)
-        reset = Server(handle, urls, backend=backend, **options).run(listening=announce)
+        # By name: workers import it themselves, and anew after SIGHUP.
+        server = Server(handler, urls, backend=backend, **options)
+        reset = server.run(listening=partial(announce, chosen.workers))
     except SettingsError as error:
         raise refusal(context, error) from None
     except (BindError, HandlerError) as error:
@@ -118,6 +120,7 @@ def serve(
 
 def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None) -> int:
     """What else would be refused: raises for it, without listening anywhere."""
+    target.load(handler, chosen)
     with closing(factory(backend)()) as loop:
         limits.fitted(chosen, getattr(loop, "backend", ""))
     if chosen.certfile is not None:
@@ -128,7 +131,8 @@ def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None
     return 0
 
 
-def announce(url: str, model: str, backend: str) -> None:
+def announce(workers: int, url: str, model: str, backend: str) -> None:
     waits = f", backend {backend}" if backend else ""
-    details = f"model {model}{waits}, pid {os.getpid()}"
+    of_them = f", {workers} worker{'s' if workers > 1 else ''}" if workers else ""
+    details = f"model {model}{waits}{of_them}, pid {os.getpid()}"
     click.echo(f"listening on {url} ({details})")

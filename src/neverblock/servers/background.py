@@ -29,7 +29,7 @@ class InThread:
     def __init__(
         self,
         new_event_loop: Callable[[], asyncio.AbstractEventLoop],
-        handler: AnyHandler,
+        handler: AnyHandler | str,
         binds: Sequence[str],
         settings: Settings,
     ) -> None:

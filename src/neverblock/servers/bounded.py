@@ -115,10 +115,12 @@ class BoundedServer:
         with suppress(RuntimeError):  # The loop is closed: it waited long enough.
             self.loop.call_soon_threadsafe(self._ended, connection)
 
+    def _full(self) -> bool:
+        """Whether no connection more can be served just now."""
+        return len(self.connections) >= self._bound
+
     def _open(self) -> None:
-        if self._accepting or self._stopped or self._pause is not None:
-            return
-        if len(self.connections) >= self._bound:
+        if self._accepting or self._stopped or self._pause is not None or self._full():
             return
         self._accepting = True
         self._sockets.rotate(-1)  # No listener is always the first to be looked at.
@@ -133,7 +135,7 @@ class BoundedServer:
 
     def _accept(self, listening: socket.socket, scheme: str) -> None:
         for _ in range(AT_ONCE):
-            if len(self.connections) >= self._bound:
+            if self._full():
                 self._shut()
                 return
             try:

@@ -11,17 +11,21 @@ from neverblock.servers.handler import AnyHandler, check
 from neverblock.servers.running import Listening, serve_until
 from neverblock.servers.settings import Options, Settings
 from neverblock.servers.shutdown import stop_signals
+from neverblock.servers.target import load
 from neverblock.servers.tls.context import context_of
 
 
 async def serve(
-    handler: AnyHandler,
+    handler: AnyHandler | str,
     binds: str | Sequence[str],
     *,
     listening: Listening | None = None,
     **options: Unpack[Options],
 ) -> int:
     """Serve ``handler`` on ``binds`` until SIGTERM or SIGINT; ``options`` are those of Settings.
+
+    A handler may be named, as for ``neverblock serve``; workers then import it, and SIGHUP lets
+    them do so anew.
 
     Calls ``listening(url, model, backend)`` for each bind once connections are accepted. After
     the signal, open connections have ``drain_timeout`` seconds to finish; returns how many did
@@ -30,7 +34,7 @@ async def serve(
     to; a thread that is stuck after the drain is left behind.
     """
     settings = Settings(**options)
-    check(handler, name_of(handler), settings)
+    handler = found(handler, settings)
     with stop_signals() as stop:
         return await serve_until(stop, handler, urls(binds), settings, listening)
 
@@ -38,8 +42,9 @@ async def serve(
 class Server:
     """A server with a loop of its own, on any backend; ``options`` are those of Settings.
 
-    ``run`` serves until a signal says stop. As a context manager, made for tests, it serves beside
-    the program: in a thread; in a process of its own where it forks (process model, workers).
+    The handler is a function, or the name of one: see ``serve``. ``run`` serves until a signal
+    says stop. As a context manager, made for tests, it serves beside the program: in a thread; in
+    a process of its own where it forks (process model, workers).
 
     Raises HandlerError where the handler cannot run under the model, SettingsError for options
     that cannot be had.
@@ -47,14 +52,14 @@ class Server:
 
     def __init__(
         self,
-        handler: AnyHandler,
+        handler: AnyHandler | str,
         binds: str | Sequence[str] = "tcp://127.0.0.1:0",
         *,
         backend: str | None = None,
         **options: Unpack[Options],
     ) -> None:
         self.settings = Settings(**options)
-        self._handler = check(handler, name_of(handler), self.settings)
+        self._handler = found(handler, self.settings)
         context_of(self.settings)  # Here, and not where workers or a thread would find it out.
         self._binds = urls(binds)
         self._backend = backend
@@ -114,5 +119,8 @@ def urls(binds: str | Sequence[str]) -> tuple[str, ...]:
     return (binds,) if isinstance(binds, str) else tuple(binds)
 
 
-def name_of(handler: object) -> str:
-    return getattr(handler, "__qualname__", repr(handler))
+def found(handler: AnyHandler | str, settings: Settings) -> AnyHandler | str:
+    """The handler that can run under these settings; a name, if workers are to import it."""
+    if not isinstance(handler, str):
+        return check(handler, getattr(handler, "__qualname__", repr(handler)), settings)
+    return handler if settings.workers else load(handler, settings)

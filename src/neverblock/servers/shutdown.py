@@ -50,7 +50,7 @@ def stop_signals() -> Iterator[Stop]:
             loop.remove_signal_handler(number)
 
 
-async def drain(server: Drainable, timeout: float, hurry: asyncio.Event) -> int:
+async def drain(server: Drainable, timeout: float | None, hurry: asyncio.Event) -> int:
     """Let open connections finish within ``timeout`` seconds, or until ``hurry`` is set.
 
     Returns how many had to be reset.
