@@ -529,7 +529,7 @@ def test_random_schedules_with_close_and_abort_keep_the_contract(run, kind, wire
                 try:
                     transport.write_eof()
                 except OSError:  # asyncio lets shutdown(2)'s error out where the peer is gone
-                    assert kind == "asyncio"  # noqa: PT017
+                    assert kind == "asyncio"
             elif what in ("close", "abort"):
                 getattr(transport, what)()
                 assert transport.is_closing()
