@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 
 from neverblock.servers.handler import TlsInfo
+from neverblock.servers.sockets import acknowledge
 from neverblock.servers.tls.session import (
     HANDSHAKE_TIMEOUT,
     MOST_ANSWERS,
@@ -75,6 +76,8 @@ class TlsSocket:
         finally:
             with suppress(OSError):
                 self._sock.settimeout(patience)
+        if session.withholds:
+            acknowledge(self._sock)
         return session.info()
 
     def recv(self, n: int) -> bytes:
@@ -140,7 +143,7 @@ class TlsSocket:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
+    def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
         self._sock.setsockopt(level, name, value)
 
     def settimeout(self, seconds: float | None) -> None:

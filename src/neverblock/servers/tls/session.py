@@ -13,6 +13,7 @@ Invariants:
 
 import logging
 import ssl
+import sys
 from typing import Final
 
 from neverblock.servers.handler import TlsInfo
@@ -100,6 +101,11 @@ class Session:
         return self._outgoing.read()
 
     @property
+    def withholds(self) -> bool:
+        """Whether the handshake's last bytes wait for the first answer."""
+        return self._tickets > 0
+
+    @property
     def due(self) -> bool:
         """Whether there is something for the peer that does not wait for the next ``send``."""
         return self._outgoing.pending > self._tickets
@@ -153,9 +159,10 @@ class Session:
     def _shake_hands(self) -> None:
         self._object.do_handshake()
         self.established = True
-        if self._object.version() == "TLSv1.3":
+        if self._object.version() == "TLSv1.3" and sys.platform == "linux":
             # Tickets for a later session leave with the first answer. A client that only sends
-            # would never read them, and its close would then be a reset (RFC 2525, 2.17).
+            # would never read them, and its close would then be a reset (RFC 2525, 2.17). They
+            # would have carried an acknowledgement: see sockets.acknowledge.
             self._tickets = self._outgoing.pending
 
 

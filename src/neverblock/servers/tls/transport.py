@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
+from neverblock.servers.sockets import acknowledge
 from neverblock.servers.tls.session import (
     HANDSHAKE_TIMEOUT,
     MOST_ANSWERS,
@@ -98,6 +99,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 return
             self._timer.cancel()
             self._timer = None
+            if session.withholds:
+                acknowledge(self._raw.get_extra_info("socket"))
             protocol.begin()  # It may close at once.
         if plaintext and not self._closing:
             protocol.data_received(plaintext)

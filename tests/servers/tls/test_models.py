@@ -1,0 +1,478 @@
+"""TLS under every server model: real clients, a process that serves."""
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from neverblock.servers import MODELS
+from tests.servers.serving import PATIENCE, Process, exactly, neverblock, reset, served
+from tests.servers.tls.client import ClientSocket
+from tests.servers.tls.conftest import Authority
+
+HANDLERS = '''
+import asyncio
+import os
+
+async def echo(stream):
+    async for chunk in stream:
+        await stream.send(chunk)
+
+async def whole(stream):
+    """Answers with all that came, once the client has ended its half."""
+    data = bytearray()
+    async for chunk in stream:
+        data += chunk
+    await stream.send(data)
+
+async def first(stream):
+    """Ends its half before it has heard anything, and counts what comes then."""
+    await stream.send(b"all I say")
+    await stream.send_eof()
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+    print("heard", size, flush=True)
+
+async def told(stream):
+    await stream.send(repr(stream.info.tls).encode())
+
+async def sized(stream):
+    size = int.from_bytes(await stream.receive_exactly(4), "big")
+    await stream.send(b"?")
+    await stream.receive_exactly(size)
+    await stream.send(size.to_bytes(4, "big"))
+
+async def deaf(stream):
+    await stream.receive_exactly(1)
+    await stream.send(b"hello")
+    await stream.receive_exactly(5)
+
+async def flood(stream):
+    """Sends for as long as somebody takes it."""
+    await stream.send(b"x" * 100_000_000)
+
+async def closing(stream):
+    await stream.send(b"bye")
+    await stream.aclose()
+
+async def streams(reader, writer):
+    writer.write((await reader.read()).upper())
+    writer.write_eof()
+    await writer.drain()
+    writer.close()
+
+def plain(stream):
+    for chunk in stream:
+        stream.send(chunk)
+'''
+
+DATA = random.Random(1).randbytes(10_000_000)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> str:
+    path = tmp_path / "app.py"
+    path.write_text(HANDLERS)
+    return str(path)
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def bind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "tcp://127.0.0.1:0" if request.param == "tcp" else f"unix://{tmp_path}/app.sock"
+
+
+@pytest.fixture
+def tls(authority: Authority) -> tuple[str, ...]:
+    return ("--certfile", authority.certfile, "--keyfile", authority.keyfile)
+
+
+@pytest.fixture
+def connect(authority: Authority) -> Callable[[Process], ClientSocket]:
+    return lambda server: ClientSocket(server.connect(), authority.client())
+
+
+Connect = Callable[[Process], ClientSocket]
+
+
+def everything(client: ClientSocket) -> bytes:
+    data = bytearray()
+    while chunk := client.recv(65536):
+        data += chunk
+    return bytes(data)
+
+
+def ask(client: ClientSocket, data: bytes) -> bytes:
+    client.sendall(data)
+    return exactly(client, len(data))
+
+
+def test_says_that_it_speaks_tls(app: str, model: str, tls: tuple[str, ...]) -> None:
+    with served(f"{app}:echo", "--model", model, *tls) as server:
+        assert re.search(rf" \(model {model}(, backend \w+)?, TLS, pid \d+\)$", server.lines[0])
+        assert server.url.startswith("tcp://")
+        assert server.stop() == 0
+
+
+def test_large_transfers_both_ways_at_once(
+    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:echo", "--model", model, *tls, binds=(bind,)) as server:
+        with connect(server) as client:
+
+            def send() -> None:
+                client.sendall(DATA)
+                client.shutdown(socket.SHUT_WR)
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            answer = everything(client)
+            sending.join()
+        assert hashlib.sha256(answer).digest() == hashlib.sha256(DATA).digest()
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+def test_a_half_closed_client_gets_its_answer(
+    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:whole", "--model", model, *tls, binds=(bind,)) as server:
+        for word in (b"first", b"", DATA):
+            with connect(server) as client:
+                client.sendall(word)
+                client.shutdown(socket.SHUT_WR)
+                assert everything(client) == word
+        assert server.stop() == 0
+
+
+def test_a_client_may_leave_without_a_word(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    """The end of its bytes counts as the end of its input, as in Python's own ssl."""
+    with served(f"{app}:whole", "--model", model, *tls) as server:
+        with connect(server) as client:
+            client.sendall(b"that is all")
+            client.sock.shutdown(socket.SHUT_WR)
+            assert everything(client) == b"that is all"
+        assert server.stop() == 0
+
+
+def test_a_server_may_end_its_half_first(
+    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:first", "--model", model, *tls, binds=(bind,)) as server:
+        with connect(server) as client:
+            assert everything(client) == b"all I say"
+            client.sendall(DATA)
+            client.shutdown(socket.SHUT_WR)
+            assert server.process.stdout is not None
+            assert server.process.stdout.readline() == f"heard {len(DATA)}\n"
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+def test_a_close_says_goodbye(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:closing", "--model", model, *tls) as server:
+        with connect(server) as client:
+            assert everything(client) == b"bye"  # Or ClientSocket raises.
+        assert server.stop() == 0
+
+
+def test_python_s_own_client(
+    app: str, model: str, tls: tuple[str, ...], authority: Authority
+) -> None:
+    with served(f"{app}:echo", "--model", model, *tls) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = authority.client(version=version)
+            with context.wrap_socket(server.connect(), server_hostname="localhost") as client:
+                client.sendall(b"hello")
+                assert exactly(client, 5) == b"hello"
+                client.unwrap().close()
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+def test_many_clients(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
+    options = ("--pool-size", "50") if model == "pool" else ()
+    with served(f"{app}:echo", "--model", model, *options, *tls) as server:
+        with ExitStack() as opened:
+            if model == "iterative":
+                for number in range(50):
+                    with connect(server) as client:
+                        assert ask(client, b"%d;" % number) == b"%d;" % number
+            else:
+                clients = [opened.enter_context(connect(server)) for _ in range(50)]
+                for round_ in range(3):
+                    for number, client in enumerate(clients):
+                        client.sendall(b"%d %d;" % (round_, number))
+                    for number, client in reversed(list(enumerate(clients))):
+                        expected = b"%d %d;" % (round_, number)
+                        assert exactly(client, len(expected)) == expected
+        assert server.stop() == 0
+
+
+def test_what_is_known_of_a_connection(
+    app: str, model: str, tls: tuple[str, ...], authority: Authority
+) -> None:
+    options = ("--client-ca", authority.client_ca, "--alpn", "h2", "--alpn", "echo")
+    context = authority.client(name="alice", alpn=("echo", "other"))
+    with (
+        served(f"{app}:told", "--model", model, *tls, *options) as server,
+        ClientSocket(server.connect(), context) as client,
+    ):
+        told = everything(client).decode()
+        cipher, *_ = client.tls.object.cipher()
+    assert told.startswith(
+        f"TlsInfo(version='TLSv1.3', cipher={cipher!r}, alpn='echo', certificate={{'subject': "
+    )
+    assert "(('commonName', 'alice'),)" in told
+
+
+def test_no_client_without_a_certificate(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect, authority: Authority
+) -> None:
+    with served(
+        f"{app}:echo", "--model", model, *tls, "--client-ca", authority.client_ca
+    ) as server:
+        # Under TLS 1.3 the client is done before the server has seen its certificate, or none.
+        with connect(server) as stranger, pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            stranger.recv(1)
+        with ClientSocket(server.connect(), authority.client(name="bob")) as client:
+            assert ask(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert server.log.count("failed: the peer showed no certificate\n") == 1
+        assert "Traceback" not in server.log
+
+
+def test_a_handshake_that_fails_costs_its_own_connection(
+    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:echo", "--model", model, *tls, binds=(bind,)) as server:
+        with server.connect() as http:
+            http.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert http.recv(100) == b""
+        with server.connect() as short:
+            short.sendall(b"\x16\x03\x01\x02\x00\x01")
+            short.shutdown(socket.SHUT_WR)
+            assert short.recv(100) == b""
+        if bind.startswith("tcp"):
+            rude = server.connect()
+            rude.sendall(b"\x16\x03\x01")
+            reset(rude)
+        with connect(server) as client:
+            assert ask(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        [line] = [line for line in server.log.splitlines() if "handshake" in line]
+        assert " INFO neverblock.server: TLS handshake with " in line
+        assert line.endswith(" failed: the peer speaks plain HTTP")
+        assert "ERROR" not in server.log
+        assert "Traceback" not in server.log
+
+
+def test_a_signal_ends_what_waits_for_a_handshake(
+    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    options = ("--model", model, "--drain-timeout", "600")
+    with served(f"{app}:echo", *options, *tls, binds=(bind,)) as server:
+        with ExitStack() as opened:
+            if model != "iterative":
+                client = opened.enter_context(connect(server))
+                assert ask(client, b"hello") == b"hello"
+            silent = opened.enter_context(server.connect())
+            begun = opened.enter_context(server.connect())
+            begun.sendall(b"\x16\x03\x01")
+            if model != "iterative":
+                last = opened.enter_context(connect(server))  # Those before it are accepted.
+                assert ask(last, b"hello") == b"hello"
+            assert server.stop() == 0
+            if model != "iterative":
+                assert client.recv(1) == b""
+                assert silent.recv(1) == b""
+        assert "reset" not in server.log
+        assert "handshake" not in server.log
+        assert "ERROR" not in server.log
+
+
+def test_a_message_that_has_begun_is_finished(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:sized", "--model", model, *tls, "--drain-timeout", "600") as server:
+        with connect(server) as client:
+            client.sendall((1000).to_bytes(4, "big") + bytes(400))
+            assert client.recv(1) == b"?"
+            server.send()
+            server.wait_until_logged("draining")
+            client.sendall(bytes(600))
+            assert exactly(client, 4) == (1000).to_bytes(4, "big")
+            assert client.recv(1) == b""
+        assert server.wait() == 0
+        assert "reset" not in server.log
+
+
+def test_stragglers_are_reset(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:deaf", "--model", model, *tls, "--drain-timeout", "0.2") as server:
+        with connect(server) as client:
+            client.sendall(b"half")
+            assert exactly(client, 5) == b"hello"
+            server.stop()
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert "1 connection reset" in server.log
+        assert "ERROR" not in server.log
+
+
+def test_who_does_not_read_is_reset_in_the_end(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:flood", "--model", model, *tls, "--drain-timeout", "0.2") as server:
+        with connect(server) as client:
+            assert exactly(client, 1000) == b"x" * 1000
+            server.stop()
+        assert "1 connection reset" in server.log
+
+
+def test_who_says_nothing_is_closed_in_time(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:echo", "--model", model, *tls, "--idle-timeout", "0.3") as server:
+        with connect(server) as client:
+            assert ask(client, b"hello") == b"hello"
+            with pytest.raises((ConnectionResetError, EOFError)):
+                client.recv(1)
+        server.wait_until_logged("idle for 0.3 s")
+        assert server.stop() == 0
+
+
+def test_a_reset_harms_nobody(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:echo", "--model", model, *tls) as server:
+        for _ in range(5):
+            rude = connect(server)
+            assert ask(rude, b"hello") == b"hello"
+            reset(rude.sock)
+        with connect(server) as client:
+            assert ask(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+def test_nothing_is_left_of_connections_that_ended(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    place = Path("/proc/{}/fd")
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("the system does not tell which descriptors a process has")
+    with served(f"{app}:echo", "--model", model, *tls) as server:
+
+        def visit(times: int) -> int:
+            for number in range(times):
+                if number % 3 == 0:
+                    with server.connect() as http:
+                        http.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                        assert http.recv(100) == b""
+                with connect(server) as client:
+                    assert ask(client, b"hello") == b"hello"
+                    client.shutdown(socket.SHUT_WR)
+                    assert everything(client) == b""
+            return len(os.listdir(str(place).format(server.pid)))
+
+        least = visit(5)
+        # One that just ended may still be counted.
+        while (now := visit(15)) > least + 1:
+            least = min(least, now)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "loop"])
+def test_a_plain_function_will_do(
+    app: str, model: str, tls: tuple[str, ...], connect: Connect
+) -> None:
+    with served(f"{app}:plain", "--model", model, *tls) as server, connect(server) as client:
+        assert ask(client, b"hello") == b"hello"
+
+
+def test_offloaded(app: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:plain", "--offload", *tls) as server, connect(server) as client:
+        assert ask(client, DATA[:100_000]) == DATA[:100_000]
+
+
+def test_a_reader_and_a_writer(app: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:streams", *tls, "--drain-timeout", "600") as server:
+        with connect(server) as client:
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            assert everything(client) == b"QUESTION"
+        with server.connect() as silent, connect(server):
+            assert server.stop() == 0
+            assert silent.recv(1) == b""
+        assert "ERROR" not in server.log
+
+
+@pytest.mark.parametrize("backend", ["poll", "select"])
+def test_other_backends(app: str, backend: str, tls: tuple[str, ...], connect: Connect) -> None:
+    with served(f"{app}:whole", "--backend", backend, *tls) as server, connect(server) as client:
+        client.sendall(DATA)
+        client.shutdown(socket.SHUT_WR)
+        assert everything(client) == DATA
+
+
+def test_openssl_s_own_client(
+    app: str, model: str, bind: str, tls: tuple[str, ...], authority: Authority
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not on PATH")
+    with served(f"{app}:echo", "--model", model, *tls, binds=(bind,)) as server:
+        place = server.url.partition("://")[2]
+        where = ("-connect", place) if bind.startswith("tcp") else ("-unix", place)
+        command = [openssl, "s_client", *where, "-quiet", "-CAfile", authority.client_ca]
+        command += ["-verify_return_error", "-verify_hostname", "localhost"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as client:
+            try:
+                assert client.stdin is not None
+                assert client.stdout is not None
+                for line in (b"hello\n", b"world\n"):
+                    client.stdin.write(line)
+                    client.stdin.flush()
+                    assert client.stdout.readline() == line
+                assert server.stop() == 0  # It drains: openssl reads the end.
+                assert client.wait(PATIENCE) == 0
+            finally:
+                client.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--certfile", "nothing.pem"), "--certfile: no file nothing.pem; the working directory"),
+        (("--keyfile", "key.pem"), "--keyfile: it is for TLS, which needs a certfile"),
+        (("--alpn", "h2"), "--alpn: it is for TLS, which needs a certfile"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_the_cure(
+    app: str, options: tuple[str, ...], message: str
+) -> None:
+    refused = neverblock("serve", f"{app}:echo", *options)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
