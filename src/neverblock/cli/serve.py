@@ -22,7 +22,7 @@ from neverblock.errors import BindError, HandlerError, SettingsError
 from neverblock.servers import Server, limits, target
 from neverblock.servers.listen import check, choose
 from neverblock.servers.settings import Settings
-from neverblock.servers.tls.context import server_context
+from neverblock.servers.tls.context import context_of
 
 #: The exit code where connections were open when the time to finish was over.
 RESET = 3
@@ -110,7 +110,7 @@ def serve(
             return checked(handler, urls, chosen, backend)
         # By name: workers import it themselves, and anew after SIGHUP.
         server = Server(handler, urls, backend=backend, **options)
-        reset = server.run(listening=partial(announce, chosen.workers))
+        reset = server.run(listening=partial(announce, chosen))
     except SettingsError as error:
         raise refusal(context, error) from None
     except (BindError, HandlerError) as error:
@@ -123,16 +123,16 @@ def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None
     target.load(handler, chosen)
     with closing(factory(backend)()) as loop:
         limits.fitted(chosen, getattr(loop, "backend", ""))
-    if chosen.certfile is not None:
-        server_context(chosen.certfile, chosen.keyfile, chosen.client_ca, chosen.alpn)
+    context_of(chosen)
     for url in urls:
         check(url)
     click.echo(f"ok: {handler} under the {chosen.model} model on {', '.join(urls)}")
     return 0
 
 
-def announce(workers: int, url: str, model: str, backend: str) -> None:
+def announce(chosen: Settings, url: str, model: str, backend: str) -> None:
     waits = f", backend {backend}" if backend else ""
-    of_them = f", {workers} worker{'s' if workers > 1 else ''}" if workers else ""
-    details = f"model {model}{waits}{of_them}, pid {os.getpid()}"
+    workers = f", {chosen.workers} worker{'s' if chosen.workers > 1 else ''}"
+    secure = ", TLS" if chosen.certfile is not None else ""
+    details = f"model {model}{waits}{workers if chosen.workers else ''}{secure}, pid {os.getpid()}"
     click.echo(f"listening on {url} ({details})")
