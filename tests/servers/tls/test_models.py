@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -476,3 +477,40 @@ def test_a_wrong_option_is_refused_with_the_cure(
     assert refused.returncode == 2
     assert message in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def subject_of(server: Process, authority: Authority) -> str:
+    """Whom the certificate that a new connection is shown was issued to."""
+    with ClientSocket(server.connect(), authority.client()) as client:
+        assert ask(client, b"hello") == b"hello"
+        certificate = client.tls.object.getpeercert()
+    assert certificate is not None
+    return str(certificate["subject"])
+
+
+def test_workers_take_a_new_certificate_on_sighup(
+    app: str, tmp_path: Path, authority: Authority, connect: Connect
+) -> None:
+    certfile = tmp_path / "both.pem"
+
+    def issue(name: str) -> None:
+        issued = authority.ca.issue_cert("localhost", common_name=name)
+        certfile.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+
+    issue("first")
+    options = ("--workers", "2", "--certfile", str(certfile))
+    with served(f"{app}:echo", *options) as server, connect(server) as client:
+        assert "first" in subject_of(server, authority)
+        assert ask(client, b"hello") == b"hello"
+        issue("second")
+        server.send(signal.SIGHUP)
+        while "first" in subject_of(server, authority):
+            pass
+        assert "second" in subject_of(server, authority)
+        assert ask(client, b"still here") == b"still here"
+        client.close()
+        certfile.write_text("no certificate")
+        server.send(signal.SIGHUP)
+        server.wait_until_logged("is not a certificate chain in PEM")
+        assert "second" in subject_of(server, authority)
+        assert server.stop() == 0
