@@ -96,6 +96,11 @@ class LoopStream(Stream, asyncio.Protocol):
             await self._unchoked()
         if not self._sendable:
             raise self._refusal()
+        if self._transport.is_closing():
+            # It broke while it was written to, and says so in a turn to come: a handler that only
+            # sends would otherwise never let that turn begin.
+            await self._until_gone()
+            raise self._refusal()
         self._transport.write(data)
 
     async def send_eof(self) -> None:
@@ -109,14 +114,17 @@ class LoopStream(Stream, asyncio.Protocol):
 
     async def aclose(self) -> None:
         self._close()
+        try:
+            await self._until_gone()
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
+
+    async def _until_gone(self) -> None:
         while not self._gone:
             waiter = self._server.loop.create_future()
             self._closers = [*(self._closers or ()), waiter]
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self._transport.abort()
-                raise
+            await waiter
 
     def _unchoked(self) -> "asyncio.Future[None]":
         waiter = self._server.loop.create_future()
