@@ -119,17 +119,28 @@ class ProcessServer(BoundedServer):
                 running.append(child)
                 continue
             ended.append(child)
-            if os.WIFSIGNALED(status) and not child.aborted:
+            if status and not child.aborted:
                 logger.error(
-                    "process %d, which served %s, died by %s",
+                    "process %d, which served %s, %s",
                     child.pid,
                     child.peer,
-                    signal.Signals(os.WTERMSIG(status)).name,
+                    ending(status),
                     extra={"peer": child.peer},
                 )
         self._children = running
         for child in ended:
             self._ended(child)
+
+
+def ending(status: int) -> str:
+    """How a process ended, as wait(2) tells it."""
+    if not os.WIFSIGNALED(status):
+        return f"exited with {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    try:
+        return f"died by {signal.Signals(number).name}"
+    except ValueError:  # A real-time one, most of which have no name (signal(7)).
+        return f"died by signal {number}"
 
 
 def flush() -> None:
