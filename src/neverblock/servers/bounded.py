@@ -5,6 +5,7 @@ one; how a connection is served is the model's. At the bound nothing is accepted
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import sys
@@ -22,6 +23,16 @@ logger = logging.getLogger("neverblock.server")
 
 #: Seconds without accepting after the system had no room for one connection more.
 PAUSE = 1.0
+
+#: What a connection that broke while it waited makes accept(2) fail with; the next may be well.
+BROKEN = {
+    getattr(errno, name)
+    for name in (
+        *("ECONNABORTED", "ENETDOWN", "EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET"),
+        *("EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH"),
+    )
+    if hasattr(errno, name)
+}
 
 #: Connections accepted before the loop turns to its other sources again.
 AT_ONCE = 64
@@ -140,9 +151,11 @@ class BoundedServer:
                 return
             try:
                 sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
+                if error.errno in BROKEN:
+                    continue
                 self._hold_back("cannot accept a connection", error)
                 return
             set_accepted(sock, self.settings)
