@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from neverblock.errors import SettingsError
+
 #: threading.stack_size is of the process, and what starts a thread reads it.
 _stack = threading.Lock()
 
@@ -22,9 +24,17 @@ class Threads:
         self._stack_size = stack_size
 
     def start(self) -> None:
-        """Start them all. Raises RuntimeError where the system has no room for so many."""
+        """Start them all. Raises SettingsError where the system has no room for so many."""
         for number in range(1, self._size + 1):
-            start(self._work, f"{self._name} {number}", self._stack_size)
+            try:
+                start(self._work, f"{self._name} {number}", self._stack_size)
+            except RuntimeError as error:
+                self.end()
+                raise SettingsError(
+                    "pool_size",
+                    f"the system has room for {number - 1} of {self._size} threads ({error}); "
+                    f"name fewer, or raise the limit (ulimit -u)",
+                ) from None
 
     def submit(self, task: Callable[[], None]) -> None:
         """Let a thread that is free call ``task``, which raises nothing."""
