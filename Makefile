@@ -147,13 +147,17 @@ lock: $(CREATED) ## Pin the newest dependencies in requirements/
 	uv --group build --constraints requirements/dev.txt --output-file requirements/build.txt pyproject.toml; \
 	uv --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
 
+# Programs that tests use where they are present, and the Debian packages that have them
+PROGRAMS := redis-server redis-cli socat curl openssl strace
+PACKAGES := redis-server redis-tools socat curl openssl strace
+
 .PHONY: system-packages
 system-packages: ## Debian packages that some tests use where they are present (needs root)
-	@if command -v redis-server >/dev/null && command -v redis-cli >/dev/null; then exit 0; fi; \
+	@if command -v $(PROGRAMS) | wc -l | grep -qx $(words $(PROGRAMS)); then exit 0; fi; \
 	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; \
-	then echo 'system-packages: needs apt-get and root; tests of redis will be skipped' >&2; exit 1; fi; \
+	then echo 'system-packages: needs apt-get and root; some tests of real clients will be skipped' >&2; exit 1; fi; \
 	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
-	apt-get -qq update && apt-get -qq install --no-install-recommends -y redis-server redis-tools
+	apt-get -qq update && apt-get -qq install --no-install-recommends -y $(PACKAGES)
 
 .PHONY: clean
 clean: ## Remove all that was built, environments included

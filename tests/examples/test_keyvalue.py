@@ -220,6 +220,19 @@ def test_under_every_model(model: str) -> None:
         assert "Traceback" not in server.log
 
 
+def test_the_price_of_a_process_for_each_client_is_a_store_for_each() -> None:
+    with served(HANDLER, "--model", "process") as server:
+        options = {"port": port_of(server), "socket_timeout": PATIENCE}
+        with (
+            redis.Redis(**options, single_connection_client=True) as one,
+            redis.Redis(**options, single_connection_client=True) as other,
+        ):
+            assert one.set("greeting", "hello") is True
+            assert one.get("greeting") == b"hello"
+            assert other.get("greeting") is None
+            assert other.dbsize() == 0
+
+
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [

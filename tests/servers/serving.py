@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -103,6 +104,8 @@ class Process:
     lines: list[str]
     log: str = ""
     """What it logged, as far as it was waited for."""
+    context: ssl.SSLContext | None = None
+    """What its clients need to know for TLS; None: nothing."""
 
     @property
     def pid(self) -> int:
@@ -113,11 +116,24 @@ class Process:
         return self.lines[0].split()[2]
 
     def connect(self, line: int = 0) -> socket.socket:
+        """A client, of the bind on that line."""
+        return self.secured(self.open(line))
+
+    def open(self, line: int = 0) -> socket.socket:
+        """A client that has only connected: where there is TLS, it has not yet begun."""
         family, address = address_of(self.lines[line].split()[2])
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.settimeout(PATIENCE)
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
         return sock
+
+    def secured(self, sock: socket.socket) -> socket.socket:
+        """A client that opened, once it is ready to speak."""
+        return sock if self.context is None else self.context.wrap_socket(sock)
 
     def send(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.pid, number)
@@ -148,6 +164,7 @@ def served(
     binds: tuple[str, ...] = ("tcp://127.0.0.1:0",),
     python: tuple[str, ...] = (),
     wrapper: tuple[str, ...] = (),
+    context: ssl.SSLContext | None = None,
     lines: int | None = None,
 ) -> Iterator[Process]:
     """``neverblock serve``, as soon as it says that it listens: ``lines`` times, or once a bind.
@@ -165,7 +182,8 @@ def served(
         assert process.stdout is not None
         try:
             expected = range(len(binds) if lines is None else lines)
-            server = Process(process, [process.stdout.readline().rstrip("\n") for _ in expected])
+            said = [process.stdout.readline().rstrip("\n") for _ in expected]
+            server = Process(process, said, context=context)
             if not all(line.startswith("listening on ") for line in server.lines):
                 server.wait()
                 raise AssertionError(server.log)

@@ -1,0 +1,46 @@
+"""Fixtures of the models' tests: each model, each kind of bind, a server of them."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from neverblock.servers import MODELS
+from tests.servers.models.matrix import APP, Bind, Serve
+from tests.servers.serving import Process, served
+
+
+@pytest.fixture
+def app() -> str:
+    return APP
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def bind(request: pytest.FixtureRequest, tmp_path: Path) -> Bind:
+    match request.param:
+        case "unix":
+            return Bind("unix", f"unix://{tmp_path}/app.sock")
+    return Bind("tcp", "tcp://127.0.0.1:0")
+
+
+@pytest.fixture
+def serve(model: str, bind: Bind) -> Serve:
+    def serving(
+        handler: str, *options: str, python: tuple[str, ...] = ()
+    ) -> AbstractContextManager[Process]:
+        return served(
+            handler if ":" in handler else f"{APP}:{handler}",
+            *("--model", model),
+            *bind.options,
+            *options,
+            binds=(bind.url,),
+            python=python,
+        )
+
+    return serving
