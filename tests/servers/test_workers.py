@@ -5,45 +5,23 @@ import os
 import re
 import signal
 import socket
-import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.servers.serving import PATIENCE, Process, exactly, served
-
-HANDLERS = """
-import asyncio, os, sys
-
-async def pid(stream):
-    '''Says which process serves, then echoes.'''
-    await stream.send(b"%10d" % os.getpid())
-    async for chunk in stream:
-        if chunk == b"die":
-            os._exit(7)
-        await stream.send(chunk)
-
-async def version(stream):
-    await stream.send(VERSION)
-    async for chunk in stream:
-        await stream.send(VERSION)
-
-async def deaf(stream):
-    await stream.send(b"%10d" % os.getpid())
-    await stream.receive_exactly(5)
-
-async def stuck(stream):
-    import time
-    await stream.send(b"%10d" % os.getpid())
-    time.sleep(600)
-
-async def short(stream):
-    await stream.send(b"%10d" % os.getpid())
-
-VERSION = b"old"
-"""
+from tests.servers.serving import PATIENCE, address_of, exactly, served
+from tests.servers.working import (
+    HANDLERS,
+    alive,
+    children,
+    enough_descriptors,
+    lost,
+    owner,
+    ready,
+    until_gone,
+)
 
 
 @pytest.fixture
@@ -56,69 +34,6 @@ def app(tmp_path: Path) -> str:
 @pytest.fixture(params=["tcp", "unix"])
 def bind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "tcp://127.0.0.1:0" if request.param == "tcp" else f"unix://{tmp_path}/app.sock"
-
-
-def owner(client: socket.socket) -> int:
-    """The process that says that it serves a client."""
-    return int(exactly(client, 10))
-
-
-def alive(client: socket.socket) -> bool:
-    """Whether it is served still."""
-    client.sendall(b"x")
-    return exactly(client, 1) == b"x"
-
-
-def lost(client: socket.socket) -> bool:
-    """Whether its connection ended, in any way."""
-    try:
-        return client.recv(1) == b""
-    except OSError as error:
-        return error.errno in (errno.ECONNRESET, errno.EPIPE)
-
-
-def ready(server: Process, number: int = 4) -> list[int]:
-    """The pids of so many workers more, as soon as they are ready."""
-    assert server.process.stderr is not None
-    found: list[int] = []
-    while len(found) < number:
-        line = server.process.stderr.readline()
-        assert line, server.log
-        server.log += line
-        found += map(int, re.findall(r"\(pid (\d+)\) is ready", line))
-    return found
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except OSError:
-        return True
-
-
-def until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not all(map(gone, pids)):
-        assert time.monotonic() < deadline, f"still there: {pids}"
-        os.sched_yield()
-
-
-def enough_descriptors(clients: int) -> int:
-    """So many, or as many as this process may have."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < clients + 100:
-        wanted = clients + 100 if hard == resource.RLIM_INFINITY else min(hard, clients + 100)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    if soft < clients + 100:
-        print(f"the limit of {soft} descriptors allows fewer than {clients} connections")
-    return min(clients, soft - 100)
 
 
 def test_no_worker_holds_much_more_than_the_others(app: str, bind: str) -> None:
@@ -200,3 +115,135 @@ def test_clients_that_no_worker_took_are_served_by_another(app: str) -> None:
         server.wait_until_logged("another starts at once")
         assert pids[0] not in {owner(client) for client in clients}
         assert server.stop() == 0
+
+
+def test_a_handler_that_exits_ends_its_worker_only(app: str) -> None:
+    with served(f"{app}:pid", "--workers", "2") as server, ExitStack() as opened:
+        ready(server, 2)
+        first, second = (opened.enter_context(server.connect()) for _ in range(2))
+        pids = [owner(first), owner(second)]
+        first.sendall(b"exit")
+        assert lost(first)
+        server.wait_until_logged("another starts at once")
+        assert f"(pid {pids[0]}) ended with exit code 7, with 1 connection" in server.log
+        assert alive(second)
+        assert server.stop() == 0
+
+
+def test_a_worker_without_a_descriptor_left_is_passed_over(app: str) -> None:
+    with served(f"{app}:pid", "--workers", "2") as server, ExitStack() as opened:
+        ready(server, 2)
+        first, second = (opened.enter_context(server.connect()) for _ in range(2))
+        full, roomy = owner(first), owner(second)
+        first.sendall(b"fill")
+        assert exactly(first, 4) == b"fill"
+        clients = [opened.enter_context(server.connect()) for _ in range(20)]
+        assert {owner(client) for client in clients} == {roomy}
+        server.wait_until_logged("too many open files")
+        assert f"(pid {full}) has no room" in server.log
+        assert alive(first)
+        assert server.stop() == 0
+
+
+def test_where_no_worker_has_room_clients_wait(app: str) -> None:
+    with served(f"{app}:pid", "--workers", "1") as server, ExitStack() as opened:
+        [pid] = ready(server, 1)
+        first, leaving = (opened.enter_context(server.connect()) for _ in range(2))
+        assert {owner(first), owner(leaving)} == {pid}
+        first.sendall(b"fill")
+        assert exactly(first, 4) == b"fill"
+        waiting = opened.enter_context(server.connect())
+        server.wait_until_logged("too many open files")
+        leaving.close()
+        assert owner(waiting) == pid
+        assert server.stop() == 0
+
+
+def test_the_bound_is_for_all_of_them(app: str, bind: str) -> None:
+    options = ("--workers", "2", "--max-connections", "3")
+    with served(f"{app}:pid", *options, binds=(bind,)) as server, ExitStack() as opened:
+        clients = [opened.enter_context(server.connect()) for _ in range(4)]
+        for client in clients[:3]:
+            owner(client)
+        clients[3].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            clients[3].recv(1)
+        clients[3].settimeout(PATIENCE)
+        clients[0].close()
+        owner(clients[3])
+        assert server.stop() == 0
+
+
+def test_a_worker_that_does_not_answer_keeps_nobody_from_the_others(app: str) -> None:
+    with served(f"{app}:short", "--workers", "2") as server, ExitStack() as opened:
+        pids = ready(server, 2)
+        os.kill(pids[0], signal.SIGSTOP)
+        served_by: set[int] = set()
+        for _ in range(100):
+            client = opened.enter_context(server.connect())
+            client.settimeout(0.5)
+            with suppress(TimeoutError):
+                served_by.add(owner(client))
+                break
+        assert served_by == {pids[1]}
+        os.kill(pids[0], signal.SIGCONT)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("backend", ["poll", "select"])
+def test_workers_wait_with_the_backend_asked_for(app: str, backend: str) -> None:
+    with served(f"{app}:pid", "--workers", "2", "--backend", backend) as server:
+        assert f"(model loop, backend {backend}, 2 workers, pid {server.pid})" in server.lines[0]
+        with server.connect() as first, server.connect() as second:
+            assert owner(first) != owner(second)
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+def test_nothing_is_left_of_connections_that_ended(app: str) -> None:
+    with served(f"{app}:short", "--workers", "2") as server:
+        pids = [server.pid, *ready(server, 2)]
+
+        def descriptors() -> list[int]:
+            for _ in range(20):
+                with server.connect() as client:
+                    assert int(exactly(client, 10)) in pids
+                    assert client.recv(1) == b""
+            return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+
+        least = descriptors()
+        # One that just ended may still be counted.
+        while any(now > before + 1 for now, before in zip(descriptors(), least, strict=True)):
+            pass
+        assert server.stop() == 0
+
+
+def test_workers_keep_nothing_of_their_supervisor(app: str) -> None:
+    """Neither listening sockets nor another's connections, which would not end with it."""
+    with served(f"{app}:pid", "--workers", "2") as server, ExitStack() as opened:
+        first, second = ready(server, 2)
+        clients = [opened.enter_context(server.connect()) for _ in range(20)]
+        for client in clients:
+            owner(client)
+        os.kill(first, signal.SIGKILL)
+        [third] = ready(server, 1)
+        sockets = {pid: sockets_of(pid) for pid in (server.pid, second, third)}
+        # They share what wakes the supervisor's loop, which a child leaves alone.
+        assert len(sockets[second] & sockets[third]) == 2
+        server.send(signal.SIGKILL)
+        server.process.wait(PATIENCE)
+        family, address = address_of(server.url)
+        with socket.socket(family) as late:
+            assert late.connect_ex(address) == errno.ECONNREFUSED
+        until_gone([second, third])
+
+
+def sockets_of(pid: int) -> set[str]:
+    """What tells the sockets of a process apart."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            target = os.readlink(entry)
+            if target.startswith("socket:"):
+                found.add(target)
+    return found

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 
 from neverblock.errors import HandlerError, SettingsError
-from neverblock.servers.supervised import Worker
+from neverblock.servers.supervised import Worker, counted
 
 logger = logging.getLogger("neverblock.server")
 
@@ -169,11 +169,14 @@ def report_end(worker: Worker, code: int, lost: int, then: str) -> None:
     how = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     if not worker.ready.done():
         worker.ready.set_exception(HandlerError(f"{worker} {how} before it was ready"))
-    elif not (worker.killed or worker.serves):
-        how = f"cannot serve: {worker.ready.exception()}"
     if worker.killed:
         return
+    if not worker.serves:
+        if not then:
+            return  # Who waits for its generation tells.
+        how = f"cannot serve: {worker.ready.exception()}"
     if then or code not in (0, -signal.SIGTERM if worker.told else 0):
-        logger.error("%s %s, with %d connections%s", worker, how, lost, then)
+        with_them = f", with {counted(lost)}" if lost else ""
+        logger.error("%s %s%s%s", worker, how, with_them, then, extra=worker.extra)
     else:
-        logger.info("%s ended", worker)
+        logger.info("%s ended", worker, extra=worker.extra)

@@ -73,6 +73,11 @@ class Worker:
         return f"worker {self.slot} (pid {self.pid})"
 
     @property
+    def extra(self) -> dict[str, int]:
+        """What a structured log line about it has."""
+        return {"worker": self.slot, "worker_pid": self.pid}
+
+    @property
     def serves(self) -> bool:
         """Whether it said that it is ready."""
         return self.ready.done() and not self.ready.cancelled() and not self.ready.exception()
@@ -126,6 +131,11 @@ class Worker:
         """Give up what stood for it. It has ended."""
         self.ended = True
         self.channel.close()
+
+
+def counted(connections: int) -> str:
+    """So many connections, for people."""
+    return f"{connections} connection{'' if connections == 1 else 's'}"
 
 
 def retrieve(future: "asyncio.Future[None]") -> None:

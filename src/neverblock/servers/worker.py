@@ -28,6 +28,7 @@ from neverblock.servers.listen import Address
 from neverblock.servers.loop import LoopServer
 from neverblock.servers.settings import Settings
 from neverblock.servers.shutdown import drain
+from neverblock.servers.supervised import counted
 from neverblock.servers.target import load
 
 logger = logging.getLogger("neverblock.server")
@@ -86,7 +87,7 @@ async def serve(
     aborted = await drain(server, None, server.aborts)
     if aborted and server.orphaned:
         logger.warning(
-            "drain timeout of %g s is over: %d connections aborted", settings.drain_timeout, aborted
+            "drain timeout of %g s is over: %s reset", settings.drain_timeout, counted(aborted)
         )
     loop.remove_signal_handler(signal.SIGTERM)
 

@@ -21,7 +21,7 @@ from neverblock.servers.forking import Watch, fork
 from neverblock.servers.handler import AnyHandler, Stream
 from neverblock.servers.listen import Address, Listener
 from neverblock.servers.settings import Settings
-from neverblock.servers.supervised import Handed, Worker
+from neverblock.servers.supervised import Handed, Worker, counted
 from neverblock.servers.worker import LoopFactory, work
 
 logger = logging.getLogger("neverblock.server")
@@ -115,7 +115,13 @@ class Supervisor(BoundedServer):
         )
 
     def _pass_over(self, worker: Worker, why: str) -> None:
-        logger.warning("%s has no room, no connection goes to it for %g s: %s", worker, PAUSE, why)
+        logger.warning(
+            "%s has no room, no connection goes to it for %g s: %s",
+            worker,
+            PAUSE,
+            why,
+            extra=worker.extra,
+        )
         worker.full = True
         self.loop.call_later(PAUSE, self._come_back, worker)
 
@@ -151,7 +157,7 @@ class Supervisor(BoundedServer):
                         worker.leave()
                 case ("ready",) if not worker.ready.done():
                     worker.ready.set_result(None)
-                    logger.info("%s is ready", worker)
+                    logger.info("%s is ready", worker, extra=worker.extra)
                 case ("failed", error) if not worker.ready.done():
                     worker.ready.set_exception(pickle.loads(error))
                 case ("leaving",):
@@ -173,13 +179,15 @@ class Supervisor(BoundedServer):
         if worker.told:
             self._cut_off(worker)
             return
-        logger.info("%s got SIGTERM: draining it%s", worker, self._crew.left(worker))
+        then = self._crew.left(worker)
+        logger.info("%s got SIGTERM: draining it%s", worker, then, extra=worker.extra)
         worker.drain()
         self.loop.call_later(self.settings.drain_timeout, self._cut_off, worker)
 
     def _cut_off(self, worker: Worker) -> None:
         if not worker.ended:
-            logger.warning("%s: %d connections reset", worker, len(worker.connections))
+            reset = counted(len(worker.connections))
+            logger.warning("%s ends: %s reset", worker, reset, extra=worker.extra)
             worker.channel.send(("abort",))
             self.loop.call_later(GRACE, worker.kill)
 
