@@ -1,6 +1,6 @@
 """Server models: one handler, every classic way to serve many clients."""
 
-from neverblock.servers.handler import Handler, Stream, StreamInfo
+from neverblock.servers.handler import Handler, Stream, StreamInfo, TlsInfo
 from neverblock.servers.plain import BlockingStream
 from neverblock.servers.server import Server, serve
 from neverblock.servers.settings import MODELS, Options, Settings
@@ -14,5 +14,6 @@ __all__ = [
     "Settings",
     "Stream",
     "StreamInfo",
+    "TlsInfo",
     "serve",
 ]
