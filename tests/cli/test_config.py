@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.serving import ROOT, exactly, neverblock, served
+from tests.servers.serving import ROOT, exactly, neverblock, neverblock_here, served
 
 ECHO = f"{ROOT}/examples/echo.py:handle"
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_had_is_refused_with_the_file_s_name(
     file: Path, text: str, message: str
 ) -> None:
     file.write_text(text)
-    refused = neverblock("serve", ECHO, "--config", str(file))
+    refused = neverblock_here("serve", ECHO, "--config", str(file))
     assert_refused(refused, f"neverblock: {file}: {message}")
 
 
@@ -122,18 +122,20 @@ def test_what_cannot_be_had_is_refused_with_the_file_s_name(
 )
 def test_what_is_no_toml_is_refused_with_its_line(file: Path, text: bytes, line: str) -> None:
     file.write_bytes(text)
-    assert_refused(neverblock("serve", ECHO, "--config", str(file)), f"neverblock: {file}{line}")
+    assert_refused(
+        neverblock_here("serve", ECHO, "--config", str(file)), f"neverblock: {file}{line}"
+    )
 
 
 def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
     for path, reason in ((file, "No such file or directory"), (file.parent, "Is a directory")):
-        refused = neverblock("serve", ECHO, "--config", str(path))
+        refused = neverblock_here("serve", ECHO, "--config", str(path))
         assert_refused(refused, f"neverblock: {path}: {reason}; name a file that can be read")
 
 
 def test_without_a_handler_it_says_so(file: Path) -> None:
     file.write_text("backlog = 5")
-    refused = neverblock("serve", "--config", str(file))
+    refused = neverblock_here("serve", "--config", str(file))
     assert refused.returncode == 2
     assert "Missing argument" in refused.stderr
 

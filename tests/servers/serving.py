@@ -1,6 +1,7 @@
 """Servers for tests: one in the running loop, one as a process of its own."""
 
 import asyncio
+import io
 import os
 import shutil
 import signal
@@ -9,13 +10,14 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
 import pytest
 
+from neverblock.cli import main
 from neverblock.servers import Options, Settings
 from neverblock.servers.handler import AnyHandler
 from neverblock.servers.listen import listen
@@ -204,6 +206,14 @@ def neverblock(
         cwd=cwd,
         check=False,
     )
+
+
+def neverblock_here(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The same in this process: quick, for what is refused before a handler is loaded."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
 
 def powerless(*capabilities: str) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def test_a_bound_above_what_select_can_hold_is_refused() -> None:
     assert refused.returncode == 2
     assert refused.stderr == (
         "neverblock: --max-connections: 1000 connections need 1064 descriptors, and select can "
-        "watch no more than 1024; ask for 960 at most, or for the backend epoll or poll\n"
+        "watch no more than 1024; ask for 960 at most, or choose the backend epoll or poll\n"
     )
 
 
@@ -113,3 +113,34 @@ def test_under_select_the_bound_is_what_it_can_hold(telling: str, hard: int) -> 
         server.connect() as client,
     ):
         assert exactly(client, 100) == b"(1024, 2048)"
+
+
+@pytest.mark.parametrize("model", ["thread", "pool"])
+def test_a_bound_that_nobody_asked_for_is_fitted_to_the_hard_limit(
+    telling: str, hard: int, model: str
+) -> None:
+    options = ("--model", model, "--log-format", "json")
+    with served(telling, *options, wrapper=limited(soft=100, hard=150)) as server:
+        with server.connect() as client:
+            assert exactly(client, 100) == b"(150, 150)"
+        assert server.stop() == 0
+    assert (
+        "no more than 86 connections at once: the hard limit of this process is 150; raise it"
+        in server.log
+    )
+
+
+@pytest.mark.parametrize("model", ["loop", "iterative", "process"])
+def test_a_small_hard_limit_will_do_without_a_bound(telling: str, model: str) -> None:
+    with (
+        served(telling, "--model", model, wrapper=limited(soft=40, hard=50)) as server,
+        server.connect() as client,
+    ):
+        soft = 50 if model == "loop" else 40
+        assert exactly(client, 100) == repr((soft, 50)).encode()
+
+
+def test_a_hard_limit_without_room_for_one_connection_is_refused() -> None:
+    refused = neverblock("serve", ECHO, "--model", "thread", wrapper=limited(soft=40, hard=50))
+    assert refused.returncode == 2
+    assert "the hard limit of this process is 50; raise it" in refused.stderr

@@ -208,15 +208,12 @@ def settings(context: click.Context, options: dict[str, Any]) -> Settings:
 def refusal(context: click.Context, error: SettingsError) -> Refusal:
     """The refusal for a setting, under the name that it was given by."""
     file = source(context, error.name)
-    name = error.name.replace("_", "-")
-    return Refusal(
-        f"{file}: {name}: {spelt(error.reason)}" if file else f"--{name}: {spelt(error.reason)}"
+    where, mark = (f"{file}: ", "") if file else ("", "--")
+    # Other settings are named as options too; those that are common words stay words.
+    names = [field.name for field in fields(Settings) if re.search("_|file$", field.name)]
+    reason = re.sub(
+        rf"\b({'|'.join(names)})\b",
+        lambda found: mark + found[0].replace("_", "-"),
+        error.reason,
     )
-
-
-def spelt(reason: str) -> str:
-    """With the names of settings as options have them; those that are words stay words."""
-    names = [field.name for field in fields(Settings) if "_" in field.name]
-    return re.sub(
-        rf"\b({'|'.join(names)})\b", lambda found: "--" + found[0].replace("_", "-"), reason
-    )
+    return Refusal(f"{where}{mark}{error.name.replace('_', '-')}: {reason}")

@@ -21,51 +21,59 @@ RESERVE = 64
 #: Connections that may wait for one socket at most (listen(2)).
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
+#: Models whose process that accepts keeps no more than a descriptor of its connections.
+SPARING = ("iterative", "process")
+
 
 def fitted(settings: Settings, backend: str) -> Settings:
-    """The settings, with a bound where the backend needs one. Raises SettingsError.
+    """The settings, with a bound that can be had where none was asked for.
 
-    ``backend`` is what the loop model waits with; anything for the other models.
+    ``backend`` is what the loop model waits with; anything for the other models. Raises
+    SettingsError for a bound that was asked for and cannot be had.
     """
-    watched = limit_of(backend) if settings.model == "loop" else None
-    if settings.model == "loop" and settings.max_connections is None and watched is not None:
-        settings = replace(settings, max_connections=share(watched - RESERVE, settings))
-    needed = needed_descriptors(settings)
-    if needed is None:
-        return settings
-    wanted = settings.bound
-    if watched is not None and needed > watched:
-        raise SettingsError(
-            "max_connections",
-            f"{wanted} connections need {needed} descriptors, and {backend} can watch no more "
-            f"than {watched}; ask for {share(watched - RESERVE, settings)} at most, or for the "
-            f"backend epoll or poll",
-        )
+    watchable = limit_of(backend) if settings.model == "loop" else None
+    if watchable is not None:
+        reason = f"{backend} can watch no more than {watchable}"
+        settings = within(settings, watchable, reason, "choose the backend epoll or poll")
     hard = hard_limit()
-    if hard is not None and needed > hard:
-        raise SettingsError(
-            "max_connections",
-            f"{wanted} connections need {needed} descriptors, and the hard limit of this process "
-            f"is {hard}; ask for {share(hard - RESERVE, settings)} at most, or raise it: "
-            f"ulimit -Hn {needed} (LimitNOFILE={needed} in a systemd unit)",
-        )
+    needed = needed_descriptors(settings)
+    if hard is not None and needed is not None:
+        reason = f"the hard limit of this process is {hard}"
+        cure = f"raise it: ulimit -Hn {needed} (LimitNOFILE={needed} in a systemd unit)"
+        settings = within(settings, hard, reason, cure)
     return settings
 
 
-def raise_descriptor_limit(settings: Settings) -> int:
-    """Let this process have the descriptors it needs, or all it may have; how many it has then."""
+def within(settings: Settings, limit: int, reason: str, cure: str) -> Settings:
+    """The settings, with a bound that a limit of descriptors allows. Raises SettingsError."""
+    needed = needed_descriptors(settings)
+    if needed is not None and needed <= limit:
+        return settings
+    most = max(0, limit - RESERVE) * max(1, settings.workers)
+    if settings.max_connections is None and most > 0:
+        logger.info("no more than %d connections at once: %s; %s", most, reason, cure)
+        return replace(settings, max_connections=most)
+    raise SettingsError(
+        "max_connections",
+        f"{settings.bound or 1} connections need {needed or RESERVE + 1} descriptors, and "
+        f"{reason}; " + (f"ask for {most} at most, or {cure}" if most > 0 else cure),
+    )
+
+
+def raise_descriptor_limit(settings: Settings) -> None:
+    """Let this process have the descriptors it needs; all it may have, where there is no bound."""
+    if settings.model in SPARING:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = needed_descriptors(settings)
     wanted = hard if needed is None else needed
-    if soft != resource.RLIM_INFINITY and (wanted == resource.RLIM_INFINITY or soft < wanted):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError) as error:
-            # Where "no limit" is not what the kernel means by it.
-            logger.warning("the limit of %d descriptors cannot be raised: %s", soft, error)
-        else:
-            soft = wanted
-    return soft
+    if soft == resource.RLIM_INFINITY or (wanted != resource.RLIM_INFINITY and wanted <= soft):
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        # Not every system takes "no limit" for a number of descriptors.
+        logger.warning("the limit of %d descriptors cannot be raised: %s", soft, error)
 
 
 def warn_of_backlog(backlog: int) -> None:
@@ -85,17 +93,12 @@ def warn_of_backlog(backlog: int) -> None:
 
 
 def needed_descriptors(settings: Settings) -> int | None:
-    """For one process of the server; None: as many as there are."""
-    if settings.model == "process":
-        return RESERVE  # The parent keeps none of a connection.
+    """For each process of the server that serves connections; None: as many as there are."""
+    if settings.model in SPARING:
+        return 0
     if settings.bound is None:
         return None
     return -(-settings.bound // max(1, settings.workers)) + RESERVE
-
-
-def share(descriptors: int, settings: Settings) -> int:
-    """Connections of all processes together, where each can have so many."""
-    return max(0, descriptors) * max(1, settings.workers)
 
 
 def hard_limit() -> int | None:

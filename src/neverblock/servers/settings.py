@@ -16,6 +16,9 @@ MODELS: Final = ("loop", "iterative", "process", "thread", "pool")
 #: Connections that the process and the thread model serve at once, if not told otherwise.
 MAX_CONNECTIONS: Final = 1024
 
+#: The longest silence that the kernel can be told of (tcp(7): TCP_KEEPIDLE), seconds.
+LONGEST_KEEPALIVE: Final = 32767
+
 #: The smallest stack that a thread can have (threading.stack_size), bytes.
 SMALLEST_STACK: Final = 32 * 1024
 
@@ -128,6 +131,10 @@ def check(settings: Settings) -> None:
         seconds = getattr(settings, name)
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise SettingsError(name, f"must be 0 or more seconds, not {seconds}")
+    if settings.keepalive > LONGEST_KEEPALIVE:
+        raise SettingsError(
+            "keepalive", f"must be {LONGEST_KEEPALIVE} seconds at most, not {settings.keepalive:g}"
+        )
     for name in ("idle_timeout", "handler_timeout"):
         if getattr(settings, name) == 0:
             raise SettingsError(name, "0 seconds would end every connection; leave it out for none")
