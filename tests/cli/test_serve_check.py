@@ -99,7 +99,7 @@ def test_a_port_that_needs_a_privilege_is_refused() -> None:
         (("absent.py:handle",), "no file absent.py"),
         (("examples/echo.py:absent",), "examples/echo.py has no absent"),
         ((ECHO, "--backend", "kqueu"), 'backend "kqueu": unknown'),
-        ((ECHO, "--keyfile", "key.pem"), "--keyfile: it is for TLS, which needs a certfile"),
+        ((ECHO, "--keyfile", "key.pem"), "--keyfile: it is for TLS, which needs a --certfile"),
     ],
 )
 def test_what_else_is_wrong_is_refused(arguments: tuple[str, ...], message: str) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from neverblock.servers import MODELS
-from tests.servers.serving import PATIENCE, exactly, neverblock, served
+from tests.servers.serving import PATIENCE, WAYS, exactly, neverblock, served
 
 APP = """
 async def echo(stream):
@@ -27,19 +26,21 @@ def app(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_0_where_every_connection_finished(app: str, model: str, number: signal.Signals) -> None:
-    with served(f"{app}:echo", "--model", model) as server, server.connect() as client:
+def test_0_where_every_connection_finished(
+    app: str, how: tuple[str, ...], number: signal.Signals
+) -> None:
+    with served(f"{app}:echo", *how) as server, server.connect() as client:
         client.sendall(b"hello")
         assert exactly(client, 5) == b"hello"
         assert server.stop(number) == 0
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_3_where_the_drain_timeout_ended_one(app: str, model: str) -> None:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_3_where_the_drain_timeout_ended_one(app: str, how: tuple[str, ...]) -> None:
     with (
-        served(f"{app}:deaf", "--model", model, "--drain-timeout", "0.2") as server,
+        served(f"{app}:deaf", *how, "--drain-timeout", "0.2") as server,
         server.connect() as client,
     ):
         client.sendall(b"12")
@@ -48,10 +49,10 @@ def test_3_where_the_drain_timeout_ended_one(app: str, model: str) -> None:
     assert "drain timeout of 0.2 s is over: 1 connection reset" in server.log
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_3_where_a_second_signal_ended_one(app: str, model: str) -> None:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_3_where_a_second_signal_ended_one(app: str, how: tuple[str, ...]) -> None:
     with (
-        served(f"{app}:deaf", "--model", model, "--drain-timeout", str(PATIENCE)) as server,
+        served(f"{app}:deaf", *how, "--drain-timeout", str(PATIENCE)) as server,
         server.connect() as client,
     ):
         client.sendall(b"12")

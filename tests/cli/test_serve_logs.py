@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from neverblock.servers import MODELS
-from tests.servers.serving import exactly, served
+from tests.servers.serving import WAYS, exactly, served
 
 APP = """
 import logging
@@ -40,25 +39,27 @@ def records(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines()]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_json_is_an_object_on_each_line(app: str, model: str) -> None:
-    with served(f"{app}:failing", "--model", model, "--log-format", "json") as server:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_json_is_an_object_on_each_line(app: str, how: tuple[str, ...]) -> None:
+    with served(f"{app}:failing", *how, "--log-format", "json") as server:
         assert server.lines[0].startswith("listening on ")  # That stays as it is.
         with server.connect() as client:
             peer = "{}:{}".format(*client.getsockname())
             client.sendall(b"fail")
             assert exactly(client, 10) == b""
         assert server.stop() == 0
-        [failure, draining] = records(server.log)
+        logged = records(server.log)
+    [failure] = [record for record in logged if record["level"] == "ERROR"]
+    [draining] = [record for record in logged if record["message"].startswith("SIGTERM: draining")]
     assert failure["level"] == "ERROR"
     assert failure["logger"] == "neverblock.server"
     assert failure["message"] == f"handler failed, closing {peer}"
     assert failure["peer"] == peer
     assert 'LookupError: no "such" word' in failure["exc_info"]
-    assert (failure["pid"] == server.pid) is (model != "process")
-    assert draining["message"].startswith("SIGTERM: draining")
+    apart = how in (("--model", "process"), ("--workers", "2"))
+    assert (failure["pid"] != server.pid) is apart
     assert draining["pid"] == server.pid
-    for record in (failure, draining):
+    for record in logged:
         assert datetime.fromisoformat(record["time"]).utcoffset() == timedelta(0)
 
 

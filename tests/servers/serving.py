@@ -18,7 +18,7 @@ from typing import Unpack
 import pytest
 
 from neverblock.cli import main
-from neverblock.servers import Options, Settings
+from neverblock.servers import MODELS, Options, Settings
 from neverblock.servers.handler import AnyHandler
 from neverblock.servers.listen import listen
 from neverblock.servers.loop import LoopServer
@@ -27,6 +27,10 @@ ROOT = Path(__file__).parents[2]
 
 #: Seconds after which something that should come at once counts as never coming.
 PATIENCE = 60.0
+
+
+#: Every model, and the loop's with workers: options of the command line.
+WAYS = [*(("--model", model) for model in MODELS), ("--workers", "2")]
 
 
 @dataclass

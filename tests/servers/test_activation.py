@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neverblock.servers import MODELS
-from tests.servers.serving import PATIENCE, ROOT, exactly, neverblock, served
+from tests.servers.serving import PATIENCE, ROOT, WAYS, exactly, neverblock, served
 from tests.servers.wrappers import activated
 
 ECHO = "examples/echo.py:handle"
@@ -30,11 +29,11 @@ def ask(client: socket.socket) -> None:
     assert exactly(client, 5) == b"hello"
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_sockets_that_were_passed_on_are_served(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_sockets_that_were_passed_on_are_served(how: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     given = activated("web=tcp=127.0.0.1", "six=tcp6=::1", f"ctl=unix={path}")
-    with served(ECHO, "--model", model, binds=(), lines=3, wrapper=given) as server:
+    with served(ECHO, *how, binds=(), lines=3, wrapper=given) as server:
         assert [line.split()[2].rpartition(":")[0] for line in server.lines] == [
             "tcp://127.0.0.1",
             "tcp://[::1]",

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from neverblock.errors import BindError
-from neverblock.servers import MODELS
 from neverblock.servers.listen import listen, opened
 from neverblock.servers.settings import Settings
-from tests.servers.serving import PATIENCE, exactly, neverblock, served
+from tests.servers.serving import PATIENCE, WAYS, exactly, neverblock, served
 from tests.servers.wrappers import own_network, without_ipv6
 
 ECHO = "examples/echo.py:handle"
@@ -179,8 +178,8 @@ def test_the_longest_path_is_the_kernel_s(tmp_path: Path, length: int) -> None:
             assert Path(path).is_socket()
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_accepted_connections_have_the_options(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_accepted_connections_have_the_options(tmp_path: Path, how: tuple[str, ...]) -> None:
     app = tmp_path / "app.py"
     app.write_text(OPTIONS)
     for options, expected in (
@@ -188,7 +187,7 @@ def test_accepted_connections_have_the_options(tmp_path: Path, model: str) -> No
         (("--no-nodelay", "--keepalive", "7"), (0, 1, 7, 2, 4)),
     ):
         with (
-            served(f"{app}:handle", "--model", model, *options) as server,
+            served(f"{app}:handle", *how, *options) as server,
             server.connect() as client,
         ):
             assert exactly(client, 1000) == repr(expected).encode()
