@@ -1,6 +1,9 @@
 """How a server ends: the exit code tells what became of its connections."""
 
+import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,37 @@ def test_3_where_a_second_signal_ended_one(app: str, how: tuple[str, ...]) -> No
         server.send()
         server.wait_until_logged("draining")
         assert server.stop() == 3
+
+
+def test_1_where_it_failed_on_its_own(app: str, tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device here is always full")
+    path = tmp_path / "app.sock"
+    command = [
+        sys.executable,
+        "-m",
+        "neverblock",
+        "serve",
+        f"{app}:echo",
+        "--bind",
+        f"unix://{path}",
+    ]
+    with full.open("w") as stdout:
+        failed = subprocess.run(
+            [*command, "--log-format", "json"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert failed.returncode == 1
+    first = json.loads(failed.stderr.splitlines()[0])
+    assert first["level"] == "CRITICAL"
+    assert first["message"] == "the server failed"
+    assert "No space left on device" in first["exc_info"]
+    assert not path.exists()
 
 
 def test_2_where_it_cannot_be_started(app: str) -> None:

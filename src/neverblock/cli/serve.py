@@ -1,5 +1,6 @@
 """``neverblock serve``: a handler on binds of every kind, until a signal says stop."""
 
+import logging
 import os
 from contextlib import closing
 from functools import partial
@@ -24,6 +25,9 @@ from neverblock.servers.listen import check, choose
 from neverblock.servers.settings import Settings
 from neverblock.servers.tls.context import context_of
 
+logger = logging.getLogger("neverblock.server")
+
+FAILED = 1
 #: The exit code where connections were open when the time to finish was over.
 RESET = 3
 
@@ -47,7 +51,7 @@ The handler:
 \b
 Exit codes:
   0 stopped by a signal, every connection finished
-  1 failed on its own
+  1 failed on its own, and the log says how
   2 cannot be started as asked: one line says what is wrong, and the cure
   3 stopped, but connections had to be reset when the drain timeout was over or by a second
     signal (SuccessExitStatus=3 in a systemd unit)""",
@@ -115,6 +119,9 @@ def serve(
         raise refusal(context, error) from None
     except (BindError, HandlerError) as error:
         raise Refusal(str(error)) from None
+    except Exception:
+        logger.critical("the server failed", exc_info=True)
+        return FAILED
     return RESET if reset else 0
 
 

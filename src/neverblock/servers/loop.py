@@ -179,7 +179,8 @@ class LoopStream(Stream, asyncio.Protocol):
         if self._scheme == "unix":
             # The kernel tells who it is only as long as the socket is open.
             self._peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
-        set_accepted(transport.get_extra_info("socket"), self._server.settings)
+        if not self._server.settings.nodelay:  # The loop has turned it on.
+            set_accepted(transport.get_extra_info("socket"), self._server.settings)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
         elif self._server.tls is None:

@@ -66,7 +66,8 @@ class ReaderWriterConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
-        set_accepted(transport.get_extra_info("socket"), self._server.settings)
+        if not self._server.settings.nodelay:  # The loop has turned it on.
+            set_accepted(transport.get_extra_info("socket"), self._server.settings)
         if self._lost is not None:  # Aborted before it began.
             self.abort(self._lost)
         elif self._server.tls is None:

@@ -43,9 +43,9 @@ def check_unix(bind: Bind) -> None:
     holds_socket(bind)
     directory = os.path.dirname(bind.path)
     os.stat(os.path.join(directory, "."))  # Raises for what is no directory, too.
-    if not os.access(
-        directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
-    ):
+    needed = os.R_OK | os.W_OK | os.X_OK  # To read it is to lock it.
+    effective = os.access in os.supports_effective_ids
+    if not os.access(directory, needed, effective_ids=effective):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 

@@ -154,6 +154,6 @@ def set_options(sock: socket.socket, settings: Settings) -> None:
 
 def set_accepted(sock: socket.socket, settings: Settings) -> None:
     """The same for an accepted connection, where the system or its loop did otherwise."""
-    if sock.family != socket.AF_UNIX and not (INHERITED and settings.nodelay):
+    if not (INHERITED and settings.nodelay) and sock.family != socket.AF_UNIX:
         with suppress(OSError):  # Not connected any more.
             set_options(sock, settings)
