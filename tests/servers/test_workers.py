@@ -125,7 +125,7 @@ def test_a_handler_that_exits_ends_its_worker_only(app: str) -> None:
         first.sendall(b"exit")
         assert lost(first)
         server.wait_until_logged("another starts at once")
-        assert f"(pid {pids[0]}) ended with exit code 7, with 1 connection" in server.log
+        assert f"(pid {pids[0]}) exited with 7, with 1 connection" in server.log
         assert alive(second)
         assert server.stop() == 0
 

@@ -58,7 +58,7 @@ def test_a_handler_that_kills_its_process_is_refused(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os\nos._exit(3)\n")
     refused = neverblock("serve", f"{tmp_path}/app.py:handle", "--workers", "2")
     assert refused.returncode == 2
-    assert re.search(r"worker \d \(pid \d+\) ended with exit code 3 before", refused.stderr)
+    assert re.search(r"worker \d \(pid \d+\) exited with 3 before", refused.stderr)
     assert len(refused.stderr.splitlines()) == 1
 
 
@@ -219,7 +219,7 @@ def test_workers_that_die_again_and_again_are_started_less_and_less_often(app: s
         os.kill(first, signal.SIGKILL)
         server.wait_until_logged("another starts in 1 s")
         assert re.findall(r"another starts (.*)", server.log) == ["at once", "in 0.5 s", "in 1 s"]
-        assert server.log.count("ended with exit code 9") == 2
+        assert server.log.count("exited with 9") == 2
         # A client that comes meanwhile is not refused: it waits for the next one.
         with server.connect() as client:
             new_version(app)

@@ -7,10 +7,12 @@ connections. What a worker's end means for its connections is the supervisor's b
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 
 from neverblock.errors import HandlerError, SettingsError
+from neverblock.servers.process import ending
 from neverblock.servers.supervised import Worker, counted
 
 logger = logging.getLogger("neverblock.server")
@@ -161,12 +163,12 @@ class Crew:
                 forked.set_result(None)
 
 
-def report_end(worker: Worker, code: int, lost: int, then: str) -> None:
+def report_end(worker: Worker, status: int, lost: int, then: str) -> None:
     """Settle whether it was ready, and log how it ended, unless that is no news.
 
-    ``code`` is that of subprocess.Popen. ``lost`` connections ended with it.
+    ``status`` is that of wait(2). ``lost`` connections ended with it.
     """
-    how = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = ending(status)
     if not worker.ready.done():
         worker.ready.set_exception(HandlerError(f"{worker} {how} before it was ready"))
     if worker.killed:
@@ -175,7 +177,7 @@ def report_end(worker: Worker, code: int, lost: int, then: str) -> None:
         if not then:
             return  # Who waits for its generation tells.
         how = f"cannot serve: {worker.ready.exception()}"
-    if then or code not in (0, -signal.SIGTERM if worker.told else 0):
+    if then or (status and not (worker.told and os.WTERMSIG(status) == signal.SIGTERM)):
         with_them = f", with {counted(lost)}" if lost else ""
         logger.error("%s %s%s%s", worker, how, with_them, then, extra=worker.extra)
     else:

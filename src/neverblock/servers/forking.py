@@ -27,10 +27,7 @@ Work: TypeAlias = Callable[[socket.socket, set[int | signal.Signals]], int]
 
 
 class Watch:
-    """Every worker that has not ended. Calls ``died`` with one that has, and its exit code.
-
-    The code is that of subprocess.Popen: the negative number of a signal that ended it.
-    """
+    """Every worker that has not ended. Calls ``died`` with one that has, and how: see wait(2)."""
 
     def __init__(self, died: Callable[[Worker, int], None]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -77,7 +74,7 @@ class Watch:
         if pidfd >= 0:
             self.loop.remove_reader(pidfd)
             os.close(pidfd)
-        self._died(worker, os.waitstatus_to_exitcode(status))
+        self._died(worker, status)
 
 
 def fork(slot: int, work: Work, arrived: Callable[[Worker], object]) -> Worker:

@@ -55,13 +55,7 @@ class ProcessServer(BoundedServer):
         self._children: list[Child] = []
 
     async def start(self) -> None:
-        if (others := threading.active_count() - 1) > 0:
-            logger.warning(
-                "%d other thread%s in the process that forks: a lock held there stays locked in "
-                "a child; start threads in the handler, or serve with --model thread",
-                others,
-                " runs" if others == 1 else "s run",
-            )
+        warn_of_threads("start threads in the handler, or serve with --model thread")
         self.loop.add_signal_handler(signal.SIGCHLD, self._reap)
         await super().start()
 
@@ -130,6 +124,18 @@ class ProcessServer(BoundedServer):
         self._children = running
         for child in ended:
             self._ended(child)
+
+
+def warn_of_threads(cure: str) -> None:
+    """Log that this process should not fork, if it should not."""
+    if (others := threading.active_count() - 1) > 0:
+        logger.warning(
+            "%d other thread%s in the process that forks: a lock held there stays locked in a "
+            "child; %s",
+            others,
+            " runs" if others == 1 else "s run",
+            cure,
+        )
 
 
 def ending(status: int) -> str:

@@ -5,17 +5,17 @@ worker has said that it took it, which it does before it touches it. From then o
 it: it ends, at the latest, with this process.
 
 Messages to a worker: ``serve`` number, scheme, family, address (with the socket); ``drain``;
-``abort``. From a worker: ``ready``; ``failed`` why; ``leaving`` (somebody sent it SIGTERM);
+``abort``. From a worker: ``ready``; ``failed`` setting, why; ``leaving`` (it got SIGTERM);
 ``report`` taken, ended, refused: numbers of connections.
 """
 
 import asyncio
 import logging
 import marshal
-import pickle
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import invalidate_caches
 from types import FrameType
 from typing import TypeAlias
@@ -32,6 +32,9 @@ from neverblock.servers.supervised import counted
 from neverblock.servers.target import load
 
 logger = logging.getLogger("neverblock.server")
+
+#: Characters of what is told when it cannot serve.
+LONGEST_REASON = 4000
 
 #: Connections that one report tells the end of.
 ENDS_AT_ONCE = 1000
@@ -66,11 +69,18 @@ def work(
         handler = load(target, settings) if isinstance(target, str) else target
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(handler, settings, sock, early))
-    except (HandlerError, SettingsError, OSError) as error:
-        sock.setblocking(True)
-        sock.send(marshal.dumps(("failed", pickle.dumps(error))))
-        return 1
+    except SettingsError as error:
+        return tell_failed(sock, error.name, error.reason)
+    except (HandlerError, OSError) as error:
+        return tell_failed(sock, "", str(error))
     return 0
+
+
+def tell_failed(sock: socket.socket, setting: str, reason: str) -> int:
+    """Say why this worker cannot serve; its exit code."""
+    with suppress(OSError):  # The supervisor is gone, or has long been told that it could.
+        sock.send(marshal.dumps(("failed", setting, reason[:LONGEST_REASON])))
+    return 1
 
 
 async def serve(

@@ -7,7 +7,6 @@ the supervisor's, so that a worker's end loses those connections alone that it h
 
 import asyncio
 import logging
-import pickle
 import signal
 import socket
 from collections import deque
@@ -15,11 +14,13 @@ from dataclasses import replace
 from itertools import count
 
 from neverblock import Loop
+from neverblock.errors import HandlerError, SettingsError
 from neverblock.servers.bounded import BoundedServer
 from neverblock.servers.crew import Crew, report_end
 from neverblock.servers.forking import Watch, fork
 from neverblock.servers.handler import AnyHandler, Stream
 from neverblock.servers.listen import Address, Listener
+from neverblock.servers.process import warn_of_threads
 from neverblock.servers.settings import Settings
 from neverblock.servers.supervised import Handed, Worker, counted
 from neverblock.servers.worker import LoopFactory, work
@@ -55,6 +56,7 @@ class Supervisor(BoundedServer):
 
     async def start(self) -> None:
         """Start the workers, then accept. Raises what keeps them from serving."""
+        warn_of_threads("start threads in the handler")
         self.loop.add_signal_handler(signal.SIGHUP, self._crew.reload)
         try:
             await self._crew.start()
@@ -158,8 +160,10 @@ class Supervisor(BoundedServer):
                 case ("ready",) if not worker.ready.done():
                     worker.ready.set_result(None)
                     logger.info("%s is ready", worker, extra=worker.extra)
-                case ("failed", error) if not worker.ready.done():
-                    worker.ready.set_exception(pickle.loads(error))
+                case ("failed", setting, reason) if not worker.ready.done():
+                    worker.ready.set_exception(
+                        SettingsError(setting, reason) if setting else HandlerError(reason)
+                    )
                 case ("leaving",):
                     self._let_go(worker)
         self._distribute()
@@ -191,7 +195,7 @@ class Supervisor(BoundedServer):
             worker.channel.send(("abort",))
             self.loop.call_later(GRACE, worker.kill)
 
-    def _died(self, worker: Worker, code: int) -> None:
+    def _died(self, worker: Worker, status: int) -> None:
         while self._heed(worker):  # What it still said.
             pass
         worker.close()
@@ -201,7 +205,7 @@ class Supervisor(BoundedServer):
             self._ended(connection)
         if self._stopped:
             self._drop_waiting()
-        report_end(worker, code, len(lost), self._crew.left(worker))
+        report_end(worker, status, len(lost), self._crew.left(worker))
         self._distribute()
         idle = not self.connections and not self._watch.alive
         if idle and self._idle is not None and not self._idle.done():
