@@ -2,7 +2,7 @@
 
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.servers.serving import PATIENCE, Process, address_of, exactly
@@ -17,7 +17,7 @@ IP_BIND_ADDRESS_NO_PORT = 24  # Of Linux; the socket module has it from Python 3
 
 
 @contextmanager
-def descriptors_for(clients: int) -> Iterator[int]:
+def descriptors_for(clients: int, say: Callable[[str], None]) -> Iterator[int]:
     """Allow this process, and those it starts, so many; how many clients that is enough for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     infinite = resource.RLIM_INFINITY
@@ -27,7 +27,7 @@ def descriptors_for(clients: int) -> Iterator[int]:
     )
     try:
         if most < clients:
-            print(f"{most:,} clients instead of {clients:,}: the descriptor limit is {hard:,}")
+            say(f"{most:,} clients instead of {clients:,}: the descriptor limit is {hard:,}")
         yield most
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import pytest
 
@@ -22,6 +22,7 @@ from neverblock.servers import MODELS, Options, Settings
 from neverblock.servers.handler import AnyHandler
 from neverblock.servers.listen import listen
 from neverblock.servers.loop import LoopServer
+from tests.servers.tls.client import ClientSocket
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,8 +122,8 @@ class Process:
     def url(self) -> str:
         return self.lines[0].split()[2]
 
-    def connect(self, line: int = 0) -> socket.socket:
-        """A client, of the bind on that line."""
+    def connect(self, line: int = 0) -> Any:
+        """A client, a socket or what acts as one, of the bind on that line."""
         return self.secured(self.open(line))
 
     def open(self, line: int = 0) -> socket.socket:
@@ -137,9 +138,9 @@ class Process:
             raise
         return sock
 
-    def secured(self, sock: socket.socket) -> socket.socket:
+    def secured(self, sock: socket.socket) -> socket.socket | ClientSocket:
         """A client that opened, once it is ready to speak."""
-        return sock if self.context is None else self.context.wrap_socket(sock)
+        return sock if self.context is None else ClientSocket(sock, self.context)
 
     def send(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.pid, number)

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,23 @@ from tests.servers.wire import ask
 #: Memory that a connection's process may need, most of it page tables, bytes.
 PER_PROCESS = 3 * 1024 * 1024
 
+Say = Callable[[str], None]
 
-def test_the_loop_model_holds_15_000_connections_in_one_thread() -> None:
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Prints what whoever reads the outcome of the tests must know."""
+
+    def saying(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return saying
+
+
+def test_the_loop_model_holds_15_000_connections_in_one_thread(say: Say) -> None:
     with (
-        descriptors_for(15_000) as count,
+        descriptors_for(15_000, say) as count,
         served(f"{APP}:lines", "--drain-timeout", "600") as server,
         crowd(server, count) as clients,
     ):
@@ -34,10 +47,10 @@ def test_the_loop_model_holds_15_000_connections_in_one_thread() -> None:
 
 
 @pytest.mark.parametrize("model", ["process", "thread"])
-def test_a_thousand_have_a_process_or_a_thread_each(model: str) -> None:
-    wanted = 1_000 if model == "thread" else as_memory_allows(1_000)
+def test_a_thousand_have_a_process_or_a_thread_each(model: str, say: Say) -> None:
+    wanted = 1_000 if model == "thread" else as_memory_allows(1_000, say)
     with (
-        descriptors_for(wanted) as count,
+        descriptors_for(wanted, say) as count,
         served(f"{APP}:lines", "--model", model, "--drain-timeout", "600") as server,
     ):
         before = holdings(server.pid)
@@ -57,7 +70,7 @@ def test_a_thousand_have_a_process_or_a_thread_each(model: str) -> None:
         assert "ERROR" not in server.log
 
 
-def as_memory_allows(processes: int) -> int:
+def as_memory_allows(processes: int, say: Say) -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -65,14 +78,14 @@ def as_memory_allows(processes: int) -> int:
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     most = min(processes, available * 1024 // PER_PROCESS)
     if most < processes:
-        print(f"{most:,} processes instead of {processes:,}: {available:,} KiB of memory are free")
+        say(f"{most:,} processes instead of {processes:,}: {available:,} KiB of memory are free")
     return most
 
 
-def test_5_000_clients_that_dawdle_keep_nobody_from_being_served() -> None:
+def test_5_000_clients_that_dawdle_keep_nobody_from_being_served(say: Say) -> None:
     """Slowloris: each sends a byte now and then, and never comes to an end."""
     with (
-        descriptors_for(5_001) as count,
+        descriptors_for(5_001, say) as count,
         served(f"{APP}:lines", "--drain-timeout", "600") as server,
         crowd(server, count - 1) as dawdlers,
     ):

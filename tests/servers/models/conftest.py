@@ -8,6 +8,9 @@ import pytest
 from neverblock.servers import MODELS
 from tests.servers.models.matrix import APP, Bind, Serve
 from tests.servers.serving import Process, served
+from tests.servers.tls.conftest import Authority, authority
+
+__all__ = ["authority"]
 
 
 @pytest.fixture
@@ -21,11 +24,15 @@ def model(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def bind(request: pytest.FixtureRequest, tmp_path: Path) -> Bind:
+@pytest.fixture(params=["tcp", "unix", "tls"])
+def bind(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Bind:
     match request.param:
         case "unix":
             return Bind("unix", f"unix://{tmp_path}/app.sock")
+        case "tls":
+            options = ("--certfile", authority.certfile, "--keyfile", authority.keyfile)
+            context = authority.client()
+            return Bind("tls", "tcp://127.0.0.1:0", options, context, authority.client_ca)
     return Bind("tcp", "tcp://127.0.0.1:0")
 
 
@@ -41,6 +48,7 @@ def serve(model: str, bind: Bind) -> Serve:
             *options,
             binds=(bind.url,),
             python=python,
+            context=bind.context,
         )
 
     return serving

@@ -90,7 +90,7 @@ async def closed(stream):
 
 
 async def told(stream):
-    await stream.send(repr(tuple(stream.info)).encode())
+    await stream.send(repr(tuple(stream.info[:-1])).encode())
 
 
 async def anything(stream):

@@ -1,5 +1,6 @@
 """Every model, every kind of bind, and how a client speaks there."""
 
+import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ class Bind:
     url: str
     options: tuple[str, ...] = ()
     """What the server must be told beside."""
+    context: ssl.SSLContext | None = None
+    """What a client needs to know for TLS; None: nothing."""
+    cafile: str = ""
+    """The same for other programs: whom to trust."""
 
 
 #: Serves one of the handlers, with these options, under the test's model and on its bind.

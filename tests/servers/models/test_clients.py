@@ -17,7 +17,8 @@ def at(bind: Bind, server: Process) -> list[str]:
     """How the clients of Redis are told where it is."""
     if bind.kind == "unix":
         return ["-s", bind.url.removeprefix("unix://")]
-    return ["-p", server.url.rpartition(":")[2]]
+    port = server.url.rpartition(":")[2]
+    return ["-p", port, *(["--tls", "--cacert", bind.cafile] if bind.cafile else [])]
 
 
 @pytest.fixture
@@ -29,9 +30,11 @@ def keyvalue(serve: Serve, model: str) -> Iterator[Process]:
 
 
 def test_redis_py(keyvalue: Process, bind: Bind) -> None:
-    options = {"unix_socket_path": bind.url.removeprefix("unix://")}
+    options: dict[str, object] = {"unix_socket_path": bind.url.removeprefix("unix://")}
     if bind.kind != "unix":
         options = {"port": int(keyvalue.url.rpartition(":")[2])}
+    if bind.kind == "tls":
+        options |= {"ssl": True, "ssl_ca_certs": bind.cafile}
     value = bytes(range(256)) * 4096
     with redis.Redis(socket_timeout=PATIENCE, **options) as client:
         assert client.set("greeting", value) is True
@@ -67,6 +70,8 @@ def test_socat(serve: Serve, bind: Bind) -> None:
     with serve("whole") as server:
         scheme, _, where = server.url.partition("://")
         peer = f"UNIX-CONNECT:{where}" if scheme == "unix" else f"TCP:{where}"
+        if bind.kind == "tls":
+            peer = f"OPENSSL:{where},cafile={bind.cafile}"
         text = "hello, socat\n" * 10_000
         # It ends its half, then waits for the answer.
         assert output("socat", f"-t{PATIENCE:g}", "-", peer, given=text) == text
@@ -81,7 +86,9 @@ def test_curl(serve: Serve, bind: Bind, tmp_path: Path) -> None:
         where = ["--unix-socket", bind.url.removeprefix("unix://")]
         if bind.kind != "unix":
             where = ["--noproxy", "*"]
-            base = server.url.replace("tcp://", "http://")
+            base = server.url.replace("tcp://", "https://" if bind.cafile else "http://")
+        if bind.kind == "tls":
+            where += ["--cacert", bind.cafile]
         options = (*where, "--silent", "--show-error", "--fail")
         # Two of them over one connection.
         assert output("curl", *options, f"{base}/a", f"{base}/b") == "get /a\nget /b\n"

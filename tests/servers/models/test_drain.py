@@ -8,15 +8,20 @@ import pytest
 
 from tests.servers.models.matrix import Bind, Serve
 from tests.servers.proc import children
-from tests.servers.serving import exactly, reset, served
-from tests.servers.wire import ask, everything
+from tests.servers.serving import Process, exactly, reset, served
+from tests.servers.wire import Client, ask, everything
 
 FOR_EVER = ("--drain-timeout", "600")
 
 
+def another(server: Process, model: str) -> Client:
+    """A client beside one that is served: under the iterative model, nobody speaks with it."""
+    return server.open() if model == "iterative" else server.connect()
+
+
 def test_a_signal_ends_idle_connections_at_once(serve: Serve, model: str) -> None:
     with serve("echo", *FOR_EVER) as server:
-        with server.connect() as client, server.connect() as silent:
+        with server.connect() as client, another(server, model) as silent:
             assert ask(client, b"hello") == b"hello"
             if model != "iterative":  # There it waits in the kernel, and is refused.
                 assert ask(silent, b"hello") == b"hello"
@@ -115,9 +120,9 @@ def test_nobody_is_accepted_while_it_drains(serve: Serve, bind: Bind) -> None:
         assert server.wait() == 0
 
 
-def test_the_log_of_python_s_own_checks_is_empty(serve: Serve) -> None:
+def test_the_log_of_python_s_own_checks_is_empty(serve: Serve, model: str) -> None:
     with serve("echo", python=("-X", "dev")) as server:
-        with server.connect() as client, server.connect() as rude:
+        with server.connect() as client, another(server, model) as rude:
             assert ask(client, b"hello") == b"hello"
             reset(rude)
             assert server.stop(signal.SIGINT) == 0
@@ -128,7 +133,7 @@ def test_the_log_of_python_s_own_checks_is_empty(serve: Serve) -> None:
 @pytest.mark.parametrize("model", ["iterative"])
 def test_who_waits_in_the_kernel_is_turned_away_at_once(serve: Serve) -> None:
     with serve("deaf", *FOR_EVER) as server:
-        with server.connect() as client, server.connect() as waiting:
+        with server.connect() as client, server.open() as waiting:
             client.sendall(b"half")
             assert exactly(client, 5) == b"hello"
             server.send()

@@ -10,7 +10,7 @@ from tests.servers.wire import everything
 def test_what_is_known_of_a_connection(serve: Serve, model: str, bind: Bind) -> None:
     with serve("told") as server:
         with server.connect() as client:
-            scheme, peer, local, named, backend, *_ = eval(everything(client))
+            scheme, peer, local, named, backend = eval(everything(client))
             if scheme == "tcp":
                 assert peer == "{}:{}".format(*client.getsockname())
         assert server.url == f"{scheme}://{local}"

@@ -8,6 +8,9 @@ from tests.servers.models.matrix import SIDE_BY_SIDE, Serve, room
 from tests.servers.serving import exactly, served
 from tests.servers.wire import says_nothing
 
+#: TLS begins once a connection is accepted, so its clients could not ask before that.
+WITHOUT_TLS = pytest.mark.parametrize("bind", ["tcp", "unix"], indirect=True)
+
 
 @pytest.mark.parametrize("model", SIDE_BY_SIDE)
 def test_two_hundred_clients_are_served_side_by_side(serve: Serve, model: str) -> None:
@@ -22,6 +25,7 @@ def test_two_hundred_clients_are_served_side_by_side(serve: Serve, model: str) -
         assert server.stop() == 0
 
 
+@WITHOUT_TLS
 @pytest.mark.parametrize("model", ["iterative"])
 def test_the_iterative_model_serves_two_hundred_in_order(serve: Serve) -> None:
     with serve("lines") as server, ExitStack() as opened:
@@ -37,6 +41,7 @@ def test_the_iterative_model_serves_two_hundred_in_order(serve: Serve) -> None:
         assert "ERROR" not in server.log
 
 
+@WITHOUT_TLS
 @pytest.mark.parametrize("model", SIDE_BY_SIDE)
 def test_what_is_over_the_bound_waits_for_its_turn(serve: Serve, model: str) -> None:
     options = ["--max-connections", "2", *(["--pool-size", "2"] if model == "pool" else [])]
