@@ -200,7 +200,7 @@ def client(
 def expect(process: subprocess.Popen[str], beginning: str, timeout: float = REPLY_TIMEOUT) -> str:
     """The next line of the client, which begins so; BenchError with what it says instead."""
     begun = time.monotonic()
-    ready, _, _ = select.select([process.stdout], [], [], timeout)
+    ready, _, _ = select.select([pipe(process.stdout)], [], [], timeout)
     if not ready:
         raise BenchError(f"some were not answered within {time.monotonic() - begun:.0f} s")
     line = pipe(process.stdout).readline()

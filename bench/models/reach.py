@@ -59,9 +59,9 @@ def climb(model: Model, settings: Settings) -> Reach:
     ladder = LADDER[:2] if settings.quick else LADDER
     try:
         raise_descriptor_limit(ladder[-1] + SPARE_DESCRIPTORS)
-        more = ("--backlog", "4096")
+        more = ["--backlog", "4096"]
         if model.bounded:
-            more += ("--max-connections", str(ladder[-1] + 1))
+            more += ["--max-connections", str(ladder[-1] + 1)]
         with serving(model, settings.server_core, *more) as tree, ExitStack() as held:
             free = available_mib()
             before = 0
