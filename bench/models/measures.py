@@ -14,16 +14,18 @@ from typing import IO
 
 from bench.errors import BenchError
 from bench.memory import SPARE_DESCRIPTORS, raise_descriptor_limit
-from bench.models.servers import Model, Tree, serving
+from bench.models.servers import BLOCKING, ECHO, Model, Tree, serving
 from bench.processes import environment, run
 from bench.rows import Sample, Settings
 
 #: Clients of the echo measurements, one message in flight each.
 CROWDS = (1, 10, 100, 1_000)
+#: Clients of the server that blocks before each answer.
+BLOCKED = 10
 #: Idle connections of the memory measurement, and in whose presence one more is served.
 IDLE = 1_000
 #: Served one after another, for the time until a client is served.
-PROBES = 300
+PROBES = 200
 #: Connections at once in a churn.
 PARALLEL = 64
 SIZE = 1024
@@ -40,12 +42,12 @@ class Measure:
     run: Callable[[Model, Settings], Sample]
 
 
-def echo(clients: int) -> Callable[[Model, Settings], Sample]:
+def echo(clients: int, handler: str = ECHO) -> Callable[[Model, Settings], Sample]:
     """A closed loop: each client sends 1 KiB, waits for all of it, sends again."""
 
     def measure(model: Model, settings: Settings) -> Sample:
         raise_descriptor_limit(clients + SPARE_DESCRIPTORS)
-        with serving(model, settings.server_core) as tree:
+        with serving(model, settings.server_core, handler=handler) as tree:
             arguments = [
                 *("--connect", tree.address),
                 *("--connections", str(clients)),
@@ -217,5 +219,6 @@ def pipe(file: IO[str] | None) -> IO[str]:
 MEASURES = [
     Measure("idle", idle),
     *(Measure(f"echo {clients}", echo(clients)) for clients in CROWDS),
+    Measure("blocking", echo(BLOCKED, BLOCKING)),
     Measure("churn", churn),
 ]

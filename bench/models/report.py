@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Cell
-from bench.models.measures import CROWDS, IDLE, PARALLEL
+from bench.models.blocking import SECONDS
+from bench.models.measures import BLOCKED, CROWDS, IDLE, PARALLEL
 from bench.models.reach import Reach, Step
 from bench.models.servers import MODELS
 from bench.report import number
@@ -52,6 +53,8 @@ def quantity(value: float, unit: str) -> str:
         for factor, larger in ((1e6, "s"), (1e3, "ms")):
             if value >= factor:
                 return f"{value / factor:.3g} {larger}"
+    if unit == "KiB" and value >= 1024:
+        value, unit = value / 1024, "MiB"
     if value < 0.005:
         return f"0 {unit}".strip()
     return f"{number(value)} {unit}".strip()
@@ -76,6 +79,8 @@ def parts(run: Run) -> list[Part]:
     crowds = [crowd for crowd in CROWDS if f"echo {crowd}" in run.cells]
     if crowds:
         found += echo_parts(run, crowds)
+    if "blocking" in run.cells:
+        found.append(blocking_part(run))
     if "churn" in run.cells:
         found.append(churn_part(run))
     if run.reaches:
@@ -184,6 +189,22 @@ def echo_parts(run: Run, crowds: list[int]) -> list[Part]:
     ]
 
 
+def blocking_part(run: Run) -> Part:
+    lines = []
+    for model in run.models:
+        cell = run.cells["blocking"][model]
+        served = whole(cell, "answered")
+        latency = f"{plain(cell, 'p50_us', 'µs')} / {plain(cell, 'p99_us', 'µs')}"
+        lines.append([model, served, figure(cell, "echoes_per_second"), latency])
+    return Part(
+        "A handler that blocks",
+        f"It sleeps {SECONDS * 1000:g} ms in a blocking call before each answer; {BLOCKED} clients "
+        "in a closed loop.",
+        ["model", "served", "echoes a second", "latency p50 / p99"],
+        lines,
+    )
+
+
 def churn_part(run: Run) -> Part:
     lines = []
     for model in run.models:
@@ -210,11 +231,12 @@ def reach_part(run: Run) -> Part:
     for model, reach in run.reaches.items():
         lines += [[model, *step_cells(step)] for step in reach.steps]
         lines.append([model, f"end: {reach.end}", "", "", "", "", "", ""])
-    head = ["model", "connections", "in", "PSS", "page tables", "of the machine's memory"]
+    head = ["model", "connections", "in", "PSS", "page tables", "whole machine"]
     return Part(
         "How far it goes",
-        "Connections that stay, each answered once when it came. The machine's memory is what is "
-        "available less than before, the kernel's and the client's part included.",
+        "Connections that stay, each answered once when it came. The whole machine: how much less "
+        "memory is available than before: the kernel's, the client's and the neighbours' part is "
+        "in it.",
         [*head, "processes / threads", "one more, first answer"],
         lines,
     )

@@ -20,7 +20,8 @@ from pathlib import Path
 from bench.errors import BenchError, Unsupported
 from bench.processes import ROOT, environment, last_line
 
-HANDLER = "examples/echo.py:handle"
+ECHO = "examples/echo.py:handle"
+BLOCKING = "bench/models/blocking.py:handle"
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT = 30.0
 
@@ -45,7 +46,7 @@ MODELS = {
         Model("loop", ("--model", "loop"), churn=15_000),
         Model("workers", ("--model", "loop", "--workers", "2"), churn=15_000),
         Model("iterative", ("--model", "iterative"), at_once=1),
-        Model("process", ("--model", "process"), churn=1_000, bounded=True),
+        Model("process", ("--model", "process"), churn=500, bounded=True),
         Model("thread", ("--model", "thread"), churn=5_000, bounded=True),
         Model("pool", ("--model", "pool"), at_once=64),
     )
@@ -153,18 +154,18 @@ def field_kib(path: str, name: str) -> int:
     return 0
 
 
-def command(model: Model, more: tuple[str, ...] = ()) -> list[str]:
-    serve = [sys.executable, "-m", "neverblock", "serve", HANDLER]
+def command(model: Model, handler: str, more: tuple[str, ...] = ()) -> list[str]:
+    serve = [sys.executable, "-m", "neverblock", "serve", handler]
     return [*serve, "--bind", "tcp://127.0.0.1:0", *model.options, *more]
 
 
 @contextmanager
-def serving(model: Model, core: int, *more: str) -> Iterator[Tree]:
+def serving(model: Model, core: int, *more: str, handler: str = ECHO) -> Iterator[Tree]:
     """A server of that model on that core; killed afterwards, with every descendant."""
     with tempfile.TemporaryFile("w+") as errors:
         with on_core(core):  # Which all of its descendants inherit.
             process = subprocess.Popen(
-                command(model, more),
+                command(model, handler, more),
                 cwd=ROOT,
                 env=environment(),
                 stdout=subprocess.PIPE,
