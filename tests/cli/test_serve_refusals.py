@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from neverblock.servers import MODELS
-from tests.servers.serving import neverblock, neverblock_here
+from tests.servers.serving import WAYS, neverblock, neverblock_here
 
 ECHO = "examples/echo.py:handle"
 
@@ -62,13 +61,13 @@ def test_a_bad_certificate_in_a_file_of_options(pems: Path) -> None:
     assert_refused(refused, f"neverblock: {file}: keyfile: the key in {pems}/other.key is not")
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_port_in_use_and_a_missing_handler(model: str) -> None:
+@pytest.mark.parametrize("how", WAYS, ids=" ".join)
+def test_a_port_in_use_and_a_missing_handler(how: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         bind = f"tcp://127.0.0.1:{other.getsockname()[1]}"
-        refused = neverblock("serve", ECHO, "--model", model, "--bind", bind)
+        refused = neverblock("serve", ECHO, *how, "--bind", bind)
         assert_refused(refused, "is in use; stop the other server or choose another port (0: any)")
-    refused = neverblock("serve", "examples/echo.py:absent", "--model", model)
+    refused = neverblock("serve", "examples/echo.py:absent", *how)
     assert_refused(refused, "examples/echo.py has no absent; it has handle")
 
 

@@ -159,8 +159,8 @@ SOCKETS = grouped(
         "--keepalive",
         type=SECONDS,
         metavar="SECONDS",
-        help="Silence after which TCP asks whether the peer is still there; after twice the time "
-        "it is given up. 0: never.",
+        help="Silence after which TCP asks whether the peer is still there; it is given up after "
+        "as much time again, 5 minutes at most. 0: never.",
     ),
 )
 

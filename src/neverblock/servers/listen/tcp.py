@@ -134,7 +134,7 @@ def set_options(sock: socket.socket, settings: Settings) -> None:
     """What connections shall have, on a socket that listens for them or on one of them.
 
     A peer that says nothing for ``keepalive`` seconds is asked whether it is still there, and is
-    given up after four questions a quarter of that time apart: after twice the time (tcp(7)).
+    given up after four questions a quarter of that time apart, 75 seconds at most (tcp(7)).
     """
     seconds = settings.keepalive
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, settings.nodelay)
