@@ -93,8 +93,8 @@ class Server:
 
     def complaint(self) -> str:
         """The last error it logged."""
-        lines = [line for line in self.log.read_text().splitlines() if "Error:" in line]
-        return lines[-1].strip().removeprefix("neverblock.errors.") if lines else ""
+        errors = [line for line in self.log.read_text().splitlines() if " ERROR " in line]
+        return errors[-1].partition(" ERROR ")[2].partition(": ")[2] if errors else ""
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -1,6 +1,7 @@
 """Limits of descriptors: raised as far as a server needs, refused where they would not do."""
 
 import resource
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -106,13 +107,18 @@ def test_a_bound_above_what_select_can_hold_is_refused() -> None:
     )
 
 
-def test_under_select_the_bound_is_what_it_can_hold(telling: str, hard: int) -> None:
+def test_under_select_what_is_past_its_limit_is_closed_and_told(hard: int) -> None:
     options = ("--backend", "select")
     with (
-        served(telling, *options, wrapper=limited(soft=256, hard=2048)) as server,
-        server.connect() as client,
+        served(ECHO, *options, wrapper=limited(soft=256, hard=2048)) as server,
+        ExitStack() as opened,
     ):
-        assert exactly(client, 100) == b"(1024, 2048)"
+        clients = [opened.enter_context(server.connect()) for _ in range(1100)]
+        assert exactly(clients[-1], 1) == b""
+        server.wait_until_logged("closing it: select cannot watch descriptor")
+        for client in (clients[0], clients[900]):
+            client.sendall(b"hello")
+            assert exactly(client, 5) == b"hello"
 
 
 @pytest.mark.parametrize("model", ["thread", "pool"])

@@ -32,7 +32,8 @@ def fitted(settings: Settings, backend: str) -> Settings:
     SettingsError for a bound that was asked for and cannot be had.
     """
     watchable = limit_of(backend) if settings.model == "loop" else None
-    if watchable is not None:
+    # Where none was asked for, what is over is closed, and told: nobody waits for a limit unseen.
+    if watchable is not None and settings.max_connections is not None:
         reason = f"{backend} can watch no more than {watchable}"
         settings = within(settings, watchable, reason, "choose the backend epoll or poll")
     hard = hard_limit()
