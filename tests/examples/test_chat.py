@@ -135,7 +135,7 @@ def test_all_read_the_lines_in_one_order(server: Process) -> None:
 
 
 def test_a_slow_reader_misses_lines_and_delays_nobody(server: Process) -> None:
-    rounds, batch = 200, 100  # 20 MB in all: far more than anything between them can hold.
+    rounds, batch = 100, 100  # 10 MB in all: far more than anything between them can hold.
     with Client(server, receive_buffer=4096) as slow, Client(server) as quick:
         slow.enter("slow")
         quick.enter("quick")

@@ -114,7 +114,7 @@ def test_nobody_is_accepted_while_it_drains(serve: Serve, bind: Bind) -> None:
                     pass
             with pytest.raises((ConnectionError, FileNotFoundError)):
                 while True:  # Until the listening socket, too, is closed.
-                    server.connect().close()
+                    server.open().close()
             client.sendall(bytes(5))
             assert exactly(client, 4) == (10).to_bytes(4, "big")
         assert server.wait() == 0
