@@ -101,6 +101,8 @@ class Supervisor(BoundedServer):
         while (worker := self._choose()) is not None:
             try:
                 worker.hand(connection)
+            except (BrokenPipeError, ConnectionResetError):
+                worker.full = True  # It has ended, which is told in a moment.
             except OSError as error:
                 self._pass_over(worker, str(error))
             else:
