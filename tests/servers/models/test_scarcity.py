@@ -3,12 +3,13 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 
 import pytest
 
 from tests.servers.models.matrix import APP, Serve
-from tests.servers.proc import eventually, limits, no_more_descriptors, sockets
+from tests.servers.proc import children, eventually, limits, no_more_descriptors, sockets
 from tests.servers.serving import neverblock, served
 from tests.servers.tools import tool, tried
 from tests.servers.wire import ask, everything
@@ -87,6 +88,31 @@ def test_a_pool_that_cannot_have_its_threads_does_not_start() -> None:
     assert refused.returncode == 2
     assert "pool_size" in refused.stderr.replace("-", "_")
     assert len(refused.stderr.splitlines()) == 1, refused.stderr
+
+
+def test_workers_that_cannot_be_forked_are_refused_in_one_line() -> None:
+    refused = neverblock(
+        *("serve", f"{APP}:lines", "--workers", "4", "--bind", "tcp://127.0.0.1:0"),
+        wrapper=(*unprivileged(), tool("prlimit"), "--nproc=3:3"),
+    )
+    assert refused.returncode == 2
+    assert "--workers: cannot start number 3: " in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
+
+
+def test_a_worker_that_cannot_be_forked_is_tried_again() -> None:
+    with served(f"{APP}:lines", "--workers", "2", wrapper=unprivileged()) as server:
+        with server.connect() as client:
+            assert ask(client, b"hello\n") == b"hello\n"
+            allowed = allow_processes(server.pid, "1")
+            for worker in children(server.pid):
+                os.kill(worker, signal.SIGKILL)
+            server.wait_until_logged("cannot start worker")
+            with server.connect() as later:
+                allow_processes(server.pid, allowed)
+                assert ask(later, b"hello\n") == b"hello\n"
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
 
 
 def allow_processes(pid: int, soft: str) -> str:
