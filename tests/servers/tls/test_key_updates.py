@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 
 import pytest
 
@@ -25,7 +26,7 @@ REQUESTED = 1
 
 
 class OpenSSL:
-    """A client by OpenSSL's own calls, over a connected socket that blocks."""
+    """A client by OpenSSL's own calls, over a connected socket that blocks, in any thread."""
 
     def __init__(self, sock: socket.socket) -> None:
         path = ctypes.util.find_library("ssl")
@@ -41,30 +42,41 @@ class OpenSSL:
         )
         self._ssl = ctypes.c_void_p(library.SSL_new(self._context))
         library.SSL_set_fd(self._ssl, sock.fileno())
+        self._sock = sock
+        self._using = threading.Lock()
+        self._closed = False
+
+    def _call(self, name: str, *arguments: object) -> int:
+        with self._using:
+            if self._closed:
+                return -1
+            return int(getattr(self._library, name)(self._ssl, *arguments))
 
     def connect(self) -> None:
-        assert self._library.SSL_connect(self._ssl) == 1
+        assert self._call("SSL_connect") == 1
 
     def update_key(self) -> bool:
         """Ask for an answer; whether that went out."""
-        return (
-            self._library.SSL_key_update(self._ssl, REQUESTED) == 1
-            and self._library.SSL_do_handshake(self._ssl) == 1
-        )
+        return self._call("SSL_key_update", REQUESTED) == 1 and self._call("SSL_do_handshake") == 1
 
     def update_keys_for_ever(self) -> None:
         while self.update_key():
             pass
 
     def ask(self, data: bytes) -> bytes:
-        assert self._library.SSL_write(self._ssl, data, len(data)) == len(data)
+        assert self._call("SSL_write", data, len(data)) == len(data)
         answer = ctypes.create_string_buffer(len(data))
-        assert self._library.SSL_read(self._ssl, answer, len(data)) == len(data)
+        assert self._call("SSL_read", answer, len(data)) == len(data)
         return answer.raw
 
     def close(self) -> None:
-        self._library.SSL_free(self._ssl)
-        self._library.SSL_CTX_free(self._context)
+        """Also while another thread waits in a call of it."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        with self._using:
+            self._closed = True
+            self._library.SSL_free(self._ssl)
+            self._library.SSL_CTX_free(self._context)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -81,10 +93,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 @pytest.fixture
 def ends() -> Iterator[tuple[OpenSSL, socket.socket]]:
     sock, server = pair()
-    with sock, server:
-        client = OpenSSL(sock)
+    with sock, server, closing(OpenSSL(sock)) as client:
         yield client, server
-        client.close()
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
@@ -141,8 +151,7 @@ def test_a_transport_answers_and_not_for_ever(run: Run, authority: Authority) ->
         await loop.connect_accepted_socket(
             lambda: TlsTransport(loop, context, connection), accepted
         )
-        with sock:
-            client = OpenSSL(sock)
+        with sock, closing(OpenSSL(sock)) as client:
             await asyncio.to_thread(client.connect)
             for _ in range(3):
                 assert client.update_key()
@@ -155,6 +164,5 @@ def test_a_transport_answers_and_not_for_ever(run: Run, authority: Authority) ->
             await connection.told("connection_lost")
             assert "asks for answers and reads none" in str(connection.error)
             await flooding
-            client.close()
 
     run(main())

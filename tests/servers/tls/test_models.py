@@ -1,15 +1,11 @@
-"""TLS under every server model: real clients, a process that serves."""
+"""TLS under every model: what the models' shared suite, which runs over TLS too, leaves open."""
 
-import hashlib
-import os
 import random
 import re
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from neverblock.servers import MODELS
-from tests.servers.serving import PATIENCE, Process, exactly, neverblock, reset, served
+from tests.servers.serving import PATIENCE, Process, exactly, reset, served
 from tests.servers.tls.client import ClientSocket
 from tests.servers.tls.conftest import Authority
+from tests.servers.wire import ask, everything
 
 HANDLERS = '''
-import asyncio
-import os
-
 async def echo(stream):
     async for chunk in stream:
         await stream.send(chunk)
@@ -36,28 +30,8 @@ async def whole(stream):
         data += chunk
     await stream.send(data)
 
-async def first(stream):
-    """Ends its half before it has heard anything, and counts what comes then."""
-    await stream.send(b"all I say")
-    await stream.send_eof()
-    size = 0
-    async for chunk in stream:
-        size += len(chunk)
-    print("heard", size, flush=True)
-
 async def told(stream):
     await stream.send(repr(stream.info.tls).encode())
-
-async def sized(stream):
-    size = int.from_bytes(await stream.receive_exactly(4), "big")
-    await stream.send(b"?")
-    await stream.receive_exactly(size)
-    await stream.send(size.to_bytes(4, "big"))
-
-async def deaf(stream):
-    await stream.receive_exactly(1)
-    await stream.send(b"hello")
-    await stream.receive_exactly(5)
 
 async def flood(stream):
     """Sends for as long as somebody takes it."""
@@ -112,53 +86,10 @@ def connect(authority: Authority) -> Callable[[Process], ClientSocket]:
 Connect = Callable[[Process], ClientSocket]
 
 
-def everything(client: ClientSocket) -> bytes:
-    data = bytearray()
-    while chunk := client.recv(65536):
-        data += chunk
-    return bytes(data)
-
-
-def ask(client: ClientSocket, data: bytes) -> bytes:
-    client.sendall(data)
-    return exactly(client, len(data))
-
-
 def test_says_that_it_speaks_tls(app: str, model: str, tls: tuple[str, ...]) -> None:
     with served(f"{app}:echo", "--model", model, *tls) as server:
         assert re.search(rf" \(model {model}(, backend \w+)?, TLS, pid \d+\)$", server.lines[0])
         assert server.url.startswith("tcp://")
-        assert server.stop() == 0
-
-
-def test_large_transfers_both_ways_at_once(
-    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    with served(f"{app}:echo", "--model", model, *tls, binds=(bind,)) as server:
-        with connect(server) as client:
-
-            def send() -> None:
-                client.sendall(DATA)
-                client.shutdown(socket.SHUT_WR)
-
-            sending = threading.Thread(target=send)
-            sending.start()
-            answer = everything(client)
-            sending.join()
-        assert hashlib.sha256(answer).digest() == hashlib.sha256(DATA).digest()
-        assert server.stop() == 0
-        assert "ERROR" not in server.log
-
-
-def test_a_half_closed_client_gets_its_answer(
-    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    with served(f"{app}:whole", "--model", model, *tls, binds=(bind,)) as server:
-        for word in (b"first", b"", DATA):
-            with connect(server) as client:
-                client.sendall(word)
-                client.shutdown(socket.SHUT_WR)
-                assert everything(client) == word
         assert server.stop() == 0
 
 
@@ -172,20 +103,6 @@ def test_a_client_may_leave_without_a_word(
             client.sock.shutdown(socket.SHUT_WR)
             assert everything(client) == b"that is all"
         assert server.stop() == 0
-
-
-def test_a_server_may_end_its_half_first(
-    app: str, model: str, bind: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    with served(f"{app}:first", "--model", model, *tls, binds=(bind,)) as server:
-        with connect(server) as client:
-            assert everything(client) == b"all I say"
-            client.sendall(DATA)
-            client.shutdown(socket.SHUT_WR)
-            assert server.process.stdout is not None
-            assert server.process.stdout.readline() == f"heard {len(DATA)}\n"
-        assert server.stop() == 0
-        assert "ERROR" not in server.log
 
 
 def test_a_close_says_goodbye(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
@@ -207,25 +124,6 @@ def test_python_s_own_client(
                 client.unwrap().close()
         assert server.stop() == 0
         assert "ERROR" not in server.log
-
-
-def test_many_clients(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
-    options = ("--pool-size", "50") if model == "pool" else ()
-    with served(f"{app}:echo", "--model", model, *options, *tls) as server:
-        with ExitStack() as opened:
-            if model == "iterative":
-                for number in range(50):
-                    with connect(server) as client:
-                        assert ask(client, b"%d;" % number) == b"%d;" % number
-            else:
-                clients = [opened.enter_context(connect(server)) for _ in range(50)]
-                for round_ in range(3):
-                    for number, client in enumerate(clients):
-                        client.sendall(b"%d %d;" % (round_, number))
-                    for number, client in reversed(list(enumerate(clients))):
-                        expected = b"%d %d;" % (round_, number)
-                        assert exactly(client, len(expected)) == expected
-        assert server.stop() == 0
 
 
 def test_what_is_known_of_a_connection(
@@ -310,34 +208,6 @@ def test_a_signal_ends_what_waits_for_a_handshake(
         assert "ERROR" not in server.log
 
 
-def test_a_message_that_has_begun_is_finished(
-    app: str, model: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    with served(f"{app}:sized", "--model", model, *tls, "--drain-timeout", "600") as server:
-        with connect(server) as client:
-            client.sendall((1000).to_bytes(4, "big") + bytes(400))
-            assert client.recv(1) == b"?"
-            server.send()
-            server.wait_until_logged("draining")
-            client.sendall(bytes(600))
-            assert exactly(client, 4) == (1000).to_bytes(4, "big")
-            assert client.recv(1) == b""
-        assert server.wait() == 0
-        assert "reset" not in server.log
-
-
-def test_stragglers_are_reset(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
-    with served(f"{app}:deaf", "--model", model, *tls, "--drain-timeout", "0.2") as server:
-        with connect(server) as client:
-            client.sendall(b"half")
-            assert exactly(client, 5) == b"hello"
-            server.stop()
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
-        assert "1 connection reset" in server.log
-        assert "ERROR" not in server.log
-
-
 def test_who_does_not_read_is_reset_in_the_end(
     app: str, model: str, tls: tuple[str, ...], connect: Connect
 ) -> None:
@@ -358,53 +228,6 @@ def test_who_says_nothing_is_closed_in_time(
                 client.recv(1)
         server.wait_until_logged("idle for 0.3 s")
         assert server.stop() == 0
-
-
-def test_a_reset_harms_nobody(app: str, model: str, tls: tuple[str, ...], connect: Connect) -> None:
-    with served(f"{app}:echo", "--model", model, *tls) as server:
-        for _ in range(5):
-            rude = connect(server)
-            assert ask(rude, b"hello") == b"hello"
-            reset(rude.sock)
-        with connect(server) as client:
-            assert ask(client, b"hello") == b"hello"
-        assert server.stop() == 0
-        assert "ERROR" not in server.log
-
-
-def test_nothing_is_left_of_connections_that_ended(
-    app: str, model: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    place = Path("/proc/{}/fd")
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("the system does not tell which descriptors a process has")
-    with served(f"{app}:echo", "--model", model, *tls) as server:
-
-        def visit(times: int) -> int:
-            for number in range(times):
-                if number % 3 == 0:
-                    with server.connect() as http:
-                        http.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                        assert http.recv(100) == b""
-                with connect(server) as client:
-                    assert ask(client, b"hello") == b"hello"
-                    client.shutdown(socket.SHUT_WR)
-                    assert everything(client) == b""
-            return len(os.listdir(str(place).format(server.pid)))
-
-        least = visit(5)
-        # One that just ended may still be counted.
-        while (now := visit(15)) > least + 1:
-            least = min(least, now)
-        assert server.stop() == 0
-
-
-@pytest.mark.parametrize("model", [model for model in MODELS if model != "loop"])
-def test_a_plain_function_will_do(
-    app: str, model: str, tls: tuple[str, ...], connect: Connect
-) -> None:
-    with served(f"{app}:plain", "--model", model, *tls) as server, connect(server) as client:
-        assert ask(client, b"hello") == b"hello"
 
 
 def test_offloaded(app: str, tls: tuple[str, ...], connect: Connect) -> None:
@@ -460,57 +283,3 @@ def test_openssl_s_own_client(
                 assert client.wait(PATIENCE) == 0
             finally:
                 client.kill()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--certfile", "nothing.pem"), "--certfile: no file nothing.pem; the working directory"),
-        (("--keyfile", "key.pem"), "--keyfile: it is for TLS, which needs a certfile"),
-        (("--alpn", "h2"), "--alpn: it is for TLS, which needs a certfile"),
-    ],
-)
-def test_a_wrong_option_is_refused_with_the_cure(
-    app: str, options: tuple[str, ...], message: str
-) -> None:
-    refused = neverblock("serve", f"{app}:echo", *options)
-    assert refused.returncode == 2
-    assert message in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
-
-
-def subject_of(server: Process, authority: Authority) -> str:
-    """Whom the certificate that a new connection is shown was issued to."""
-    with ClientSocket(server.connect(), authority.client()) as client:
-        assert ask(client, b"hello") == b"hello"
-        certificate = client.tls.object.getpeercert()
-    assert certificate is not None
-    return str(certificate["subject"])
-
-
-def test_workers_take_a_new_certificate_on_sighup(
-    app: str, tmp_path: Path, authority: Authority, connect: Connect
-) -> None:
-    certfile = tmp_path / "both.pem"
-
-    def issue(name: str) -> None:
-        issued = authority.ca.issue_cert("localhost", common_name=name)
-        certfile.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-
-    issue("first")
-    options = ("--workers", "2", "--certfile", str(certfile))
-    with served(f"{app}:echo", *options) as server, connect(server) as client:
-        assert "first" in subject_of(server, authority)
-        assert ask(client, b"hello") == b"hello"
-        issue("second")
-        server.send(signal.SIGHUP)
-        while "first" in subject_of(server, authority):
-            pass
-        assert "second" in subject_of(server, authority)
-        assert ask(client, b"still here") == b"still here"
-        client.close()
-        certfile.write_text("no certificate")
-        server.send(signal.SIGHUP)
-        server.wait_until_logged("is not a certificate chain in PEM")
-        assert "second" in subject_of(server, authority)
-        assert server.stop() == 0
