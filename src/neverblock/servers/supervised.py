@@ -21,7 +21,7 @@ class Handed:
 
     def __init__(self, number: int, sock: socket.socket, scheme: str, address: Address) -> None:
         self.number = number
-        self.sock = sock
+        self.sock: socket.socket | None = sock
         self.scheme = scheme
         self.address = address
 
@@ -35,7 +35,13 @@ class Handed:
 
     def abort(self, reason: str) -> None:
         """Drop it, if no worker has it."""
-        self.sock.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave it to whoever else has it. All that is kept is its number."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = self.address = None
 
 
 class Worker:
@@ -95,6 +101,7 @@ class Worker:
     def hand(self, connection: Handed) -> None:
         """Let it serve a connection. Raises OSError where it cannot be told."""
         sock = connection.sock
+        assert sock is not None, "somebody else has it"
         family = int(sock.family)
         message = ("serve", connection.number, connection.scheme, family, connection.address)
         self.channel.hand(message, sock.fileno())
@@ -103,7 +110,7 @@ class Worker:
     def taken(self, numbers: Iterable[int]) -> None:
         """Leave those connections to it."""
         for number in numbers:
-            self.untaken.pop(number).sock.close()
+            self.untaken.pop(number).close()
 
     def drain(self) -> None:
         """Let it end its connections, as after SIGTERM, and then itself; one that has none dies."""

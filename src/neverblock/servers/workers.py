@@ -143,7 +143,7 @@ class Supervisor(BoundedServer):
         # As if it had stayed in the listen queue.
         while self._waiting:
             connection = self._waiting.popleft()
-            connection.sock.close()
+            connection.close()
             self._ended(connection)
 
     # What workers say
@@ -225,7 +225,7 @@ class Supervisor(BoundedServer):
                 listening.close()  # Not the listener: a Unix path stays the supervisor's.
         untaken = [each for worker in self._watch.alive for each in worker.untaken.values()]
         for connection in (*untaken, *self._waiting):
-            connection.sock.close()
+            connection.close()
         self._watch.disown()
         return work(self._target, self._given, sock, like(self.loop), mask)
 
