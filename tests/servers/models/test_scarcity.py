@@ -115,6 +115,20 @@ def test_a_worker_that_cannot_be_forked_is_tried_again() -> None:
         assert "Traceback" not in server.log
 
 
+def test_without_pidfd_a_signal_tells_that_a_worker_ended() -> None:
+    """Before Linux 5.3, elsewhere, or out of descriptors (pidfd_open(2))."""
+    wrapper = injecting("pidfd_open", "error=ENOSYS")
+    with served(f"{APP}:lines", "--workers", "2", wrapper=wrapper) as server:
+        for _ in range(2):
+            os.kill(children(server.pid)[0], signal.SIGKILL)
+            server.wait_until_logged("died by SIGKILL; another starts")
+            server.log = ""
+        with server.connect() as client:
+            assert ask(client, b"hello\n") == b"hello\n"
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
 def allow_processes(pid: int, soft: str) -> str:
     """Let the user of a server have so many processes and threads; how many it could before."""
     command = (*unprivileged(), tool("prlimit"), f"--pid={pid}")
