@@ -121,7 +121,7 @@ def test_garbage_is_a_failure_and_never_an_exception(
     assert both.session.receive(bytes(both.to_server[:after]) + garbage + bytes(20_000)) == b""
     assert not both.session.established
     assert both.session.failure is not None
-    assert "\n" not in str(both.session.failure)
+    assert "\n" not in both.session.failure
     assert both.session.receive(b"more") == b""
     assert both.session.end() == both.session.output() or both.session.output() == b""
 
@@ -132,7 +132,7 @@ def test_what_came_before_a_damaged_record_is_handed_out(connected: Wire) -> Non
     connected.to_server += b"\x17\x03\x03\x00\x20" + bytes(32)
     connected.carry("server", 1000)
     assert connected.received == b"whole"
-    assert "bad record mac" in str(connected.session.failure)
+    assert "bad record mac" in (connected.session.failure or "")
     # The peer is told why.
     with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
         connected.client.take(bytes(connected.to_client))

@@ -1,16 +1,19 @@
 """TLS between a transport and a protocol, on our loop and asyncio's: real sockets and clients."""
 
 import asyncio
+import gc
 import logging
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
+from neverblock.cli.loops import factory
 from neverblock.servers.tls import session, transport
 from neverblock.servers.tls.transport import TlsTransport
 from tests.servers.conftest import Run
@@ -503,3 +506,38 @@ def test_a_client_that_only_sends_is_heard_to_its_end(run: Run, authority: Autho
             server.transport.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "handshake", "damage", "reset"])
+def test_no_connection_needs_the_collector(authority: Authority, how: str) -> None:
+    """Ask it of our loop alone: asyncio's transports are in cycles of their own."""
+
+    async def connection() -> "weakref.ref[asyncio.Transport]":
+        async with connected(authority) as ends:
+            transport = weakref.ref(ends.connection.transport)
+            if how == "handshake":
+                ends.raw.sendall(HTTP)
+                await ends.connection.told("connection_lost")
+                return transport
+            client = await ends.secure()
+            if how == "damage":
+                client.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+                await ends.connection.told("connection_lost")
+            elif how == "reset":
+                reset(client.sock)
+            else:
+                ends.connection.transport.close()
+        return transport
+
+    async def main() -> None:
+        transport = await connection()
+        await asyncio.sleep(0)  # The raw transport lets go once it has told.
+        assert transport() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=factory(None)) as runner:
+            runner.run(main())
+    finally:
+        gc.enable()

@@ -68,7 +68,7 @@ class TlsSocket:
                 if session.due:
                     self._put(session.output())
                 if session.failure is not None and not session.established:
-                    raise session.failure
+                    raise TlsError(session.failure)
         except TimeoutError as error:
             if error.errno is not None:
                 raise
@@ -90,7 +90,7 @@ class TlsSocket:
             if session.ended:
                 return b""
             if session.failure is not None:
-                raise session.failure
+                raise TlsError(session.failure)
             data = self._sock.recv(n)
             if not data:
                 return b""

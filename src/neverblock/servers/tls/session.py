@@ -73,8 +73,8 @@ class Session:
         self.established = False
         #: The peer has sent its close_notify: no plaintext follows.
         self.ended = False
-        #: Why nothing goes on: ``output`` is the alert that tells the peer.
-        self.failure: TlsError | None = None
+        #: Why nothing goes on, for people; ``output`` is the alert that tells the peer.
+        self.failure: str | None = None
 
     def receive(self, data: bytes) -> bytes:
         """The plaintext that these bytes of the peer's complete. Look at the state afterwards."""
@@ -153,7 +153,7 @@ class Session:
         except ssl.SSLZeroReturnError:  # What read() raises for b"", once we have ended ours.
             self.ended = True
         except ssl.SSLError as error:
-            self.failure = TlsError(reason_of(error))
+            self.failure = reason_of(error)
         return b"".join(records)
 
     def _shake_hands(self) -> None:

@@ -49,6 +49,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The server's side of a TLS connection over a raw transport."""
 
     __slots__ = (
+        "__weakref__",
         "_answers",
         "_closing",
         "_ended",
@@ -95,7 +96,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._timer is not None:
             if not session.established:
                 if session.failure is not None:
-                    self._fail(session.failure)
+                    self._fail(TlsError(session.failure))
                 return
             self._timer.cancel()
             self._timer = None
@@ -107,7 +108,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if session.ended:
             self._end_input()
         elif session.failure is not None:
-            self._fail(session.failure)
+            self._fail(TlsError(session.failure))
 
     def eof_received(self) -> bool:
         if self._timer is not None:
