@@ -1,13 +1,11 @@
 """Fixtures of the models' tests: each model, each kind of bind, a server of them."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from neverblock.servers import MODELS
-from tests.servers.models.matrix import APP, Bind, Serve
-from tests.servers.serving import Process, served
+from tests.servers.models.matrix import APP, Bind, Serve, serving
 from tests.servers.tls.conftest import Authority, authority
 
 __all__ = ["authority"]
@@ -38,17 +36,4 @@ def bind(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -
 
 @pytest.fixture
 def serve(model: str, bind: Bind) -> Serve:
-    def serving(
-        handler: str, *options: str, python: tuple[str, ...] = ()
-    ) -> AbstractContextManager[Process]:
-        return served(
-            handler if ":" in handler else f"{APP}:{handler}",
-            *("--model", model),
-            *bind.options,
-            *options,
-            binds=(bind.url,),
-            python=python,
-            context=bind.context,
-        )
-
-    return serving
+    return serving(bind, "--model", model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neverblock.servers import MODELS
-from tests.servers.serving import Process
+from tests.servers.serving import Process, served
 
 #: The file with what is served.
 APP = str(Path(__file__).with_name("handlers.py"))
@@ -35,6 +35,25 @@ class Bind:
 
 #: Serves one of the handlers, with these options, under the test's model and on its bind.
 Serve = Callable[..., AbstractContextManager[Process]]
+
+
+def serving(bind: Bind, *under: str) -> Serve:
+    """Serves on a bind, with the options that say under what."""
+
+    def serve(
+        handler: str, *options: str, python: tuple[str, ...] = ()
+    ) -> AbstractContextManager[Process]:
+        return served(
+            handler if ":" in handler else f"{APP}:{handler}",
+            *under,
+            *bind.options,
+            *options,
+            binds=(bind.url,),
+            python=python,
+            context=bind.context,
+        )
+
+    return serve
 
 
 def room(model: str, clients: int) -> tuple[str, ...]:

@@ -1,10 +1,8 @@
 """Workers behave like one loop: the models' tests again, for them."""
 
-from contextlib import AbstractContextManager
-
 import pytest
 
-from tests.servers.models.matrix import APP, Bind, Serve
+from tests.servers.models.matrix import Bind, Serve, serving
 from tests.servers.models.test_bytes import (
     test_a_half_closed_client_gets_its_answer,
     test_a_server_may_close_its_half,
@@ -25,7 +23,6 @@ from tests.servers.models.test_faults import (
     test_an_abrupt_reset_harms_nobody,
 )
 from tests.servers.models.test_known import test_what_is_known_of_a_connection
-from tests.servers.serving import Process, served
 
 __all__ = [
     "test_a_client_that_leaves_while_it_is_answered_harms_nobody",
@@ -52,16 +49,4 @@ def model() -> str:
 
 @pytest.fixture
 def serve(bind: Bind) -> Serve:
-    def serving(
-        handler: str, *options: str, python: tuple[str, ...] = ()
-    ) -> AbstractContextManager[Process]:
-        return served(
-            handler if ":" in handler else f"{APP}:{handler}",
-            *("--workers", "2"),
-            *bind.options,
-            *options,
-            binds=(bind.url,),
-            python=python,
-        )
-
-    return serving
+    return serving(bind, "--workers", "2")
