@@ -28,7 +28,7 @@ from bench.run import two_cores
 EXAMPLES = """
 \b
 Examples:
-  python -m bench.models                               every model, about seven minutes
+  python -m bench.models                               every model, about nine minutes
   python -m bench.models --quick                       a first look, not a result
   python -m bench.models --models loop,thread --only 'echo 100' --only churn
   python -m bench.models --only reach                  how far each goes
