@@ -1,5 +1,6 @@
 """Programs of the system that a test needs: found, tried out, or the reason to skip."""
 
+import os
 import shutil
 import subprocess
 
@@ -38,12 +39,15 @@ def tried(*wrapper: str) -> tuple[str, ...]:
 
 def output(name: str, *arguments: str, given: str = "") -> str:
     """What a program says, run to its end."""
+    # Sanitizers are for our own code: in it alone they are preloaded (`make asan`).
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         [tool(name), *arguments],
         input=given,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
+        env=environment,
         check=False,
     )
     said = f"{name} {' '.join(arguments)}: {done.stdout}{done.stderr}"
