@@ -100,7 +100,7 @@ HOW = grouped(
         "--stack-size",
         type=Size(),
         metavar="BYTES",
-        help="Stack of each thread (256K, 1M); small ones let more threads be. Default: the "
+        help="Stack of each thread (256K, 1M); smaller ones leave room for more threads. Default: the "
         "system's. For the models thread and pool.",
     ),
 )
