@@ -100,8 +100,8 @@ HOW = grouped(
         "--stack-size",
         type=Size(),
         metavar="BYTES",
-        help="Stack of each thread (256K, 1M); smaller ones leave room for more threads. Default: the "
-        "system's. For the models thread and pool.",
+        help="Stack of each thread (256K, 1M); smaller ones leave room for more threads. Default: "
+        "the system's. For the models thread and pool.",
     ),
 )
 
