@@ -152,6 +152,7 @@ def test_systemd_s_own_tool_activates_it(tmp_path: Path) -> None:
         pytest.skip("systemd-socket-activate(1) is not there")
     path = tmp_path / "app.sock"
     command = ["systemd-socket-activate", "--listen", str(path), "--fdname", "web"]
+    command += [f"--setenv={name}" for name in os.environ]  # Or little of it is passed on.
     command += [sys.executable, "-m", "neverblock", "serve", ECHO, "--bind", "fd://web"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
