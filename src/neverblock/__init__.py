@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from neverblock.policy import install as install
     from neverblock.servers import Server as Server
     from neverblock.servers import serve as serve
+    from neverblock.watch import Watch as Watch
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
     "Server",
+    "Watch",
     "__version__",
     "install",
     "multiplexers",
@@ -38,4 +40,9 @@ def __getattr__(name: str) -> Any:
         from neverblock import servers
 
         return getattr(servers, name)
+    # Nor for the watch.
+    if name == "Watch":
+        from neverblock.watch import Watch
+
+        return Watch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,8 @@ import threading
 import weakref
 from asyncio import constants, events, trsock
 from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from neverblock import multiplexers
 from neverblock.engine import collect as collect
@@ -30,14 +31,29 @@ from neverblock.errors import DescriptorLimitError
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
+class Watcher(Protocol):
+    """What watches one loop: told of the thread that runs it, and of the loop's end."""
+
+    def enter(self) -> None: ...
+    def leave(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Watch(Protocol):
+    """Makes a watcher for a loop: neverblock.Watch."""
+
+    def attach(self, loop: "Loop") -> Watcher: ...
+
+
 class Loop(Engine, asyncio.SelectorEventLoop):
     """An asyncio event loop on a multiplexer chosen by name.
 
     backend: "epoll", "kqueue", "poll" or "select"; None: NEVERBLOCK_BACKEND from the
     environment, else the best there is. Raises ValueError for one that cannot be used.
+    watch: tells which line blocks the loop, a neverblock.Watch; None: nobody watches.
     """
 
-    def __init__(self, backend: str | None = None) -> None:
+    def __init__(self, backend: str | None = None, *, watch: Watch | None = None) -> None:
         if backend is not None:
             reason = "asked for"
         elif backend := os.environ.get("NEVERBLOCK_BACKEND"):
@@ -58,6 +74,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             self._stop_listening()
             multiplexer.close()
             raise
+        self._watcher = None if watch is None else watch.attach(self)
         alive.add(self)
 
     # A run
@@ -75,8 +92,12 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
+            if self._watcher is not None:
+                self._watcher.enter()
             self._spin()
         finally:
+            if self._watcher is not None:
+                self._watcher.leave()
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
@@ -107,6 +128,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             return
         super().close()
         self._discard()
+        if self._watcher is not None:
+            self._watcher.stop()
         alive.discard(self)
 
     def _make_self_pipe(self) -> None:
@@ -339,14 +362,20 @@ def new_event_loop() -> Loop:
 def run(
     main: Coroutine[Any, Any, Any],
     *,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     debug: bool | None = None,
+    watch: Watch | None = None,
     **run_kwargs: Any,
 ) -> Any:
     """Run a coroutine on a new loop and return its result, like asyncio.run (PEP 3156).
 
-    Raises RuntimeError where a loop runs already.
+    ``watch`` is for the loop that is made; with a ``loop_factory`` it is TypeError: give it to
+    the Loop there. Raises RuntimeError where a loop runs already.
     """
+    if loop_factory is None:
+        loop_factory = new_event_loop if watch is None else partial(Loop, watch=watch)
+    elif watch is not None:
+        raise TypeError("run() takes loop_factory or watch: let the factory make Loop(watch=…)")
     if events._get_running_loop() is not None:  # before a second loop is made
         raise RuntimeError("neverblock.run() cannot be called from a running event loop")
     with asyncio.Runner(loop_factory=loop_factory, debug=debug, **run_kwargs) as runner:

@@ -8,7 +8,10 @@ from typing import TypeAlias
 
 import click
 
-from neverblock import Loop, multiplexers
+from neverblock import Loop, Watch, multiplexers
+
+#: Seconds that a callback may take before it is told which line blocks the loop.
+STALL_THRESHOLD = 0.1
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -34,11 +37,11 @@ def usable(context: click.Context, parameter: click.Parameter, name: str | None)
     return name
 
 
-def factory(backend: str | None, debug: bool = False) -> LoopFactory:
+def factory(backend: str | None, debug: bool = False, watch: Watch | None = None) -> LoopFactory:
     """A factory of loops with that backend (None: the default)."""
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
-        loop = Loop(backend)
+        loop = Loop(backend, watch=watch)
         if debug:
             loop.set_debug(True)
         return loop

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from neverblock.cli.config import source
+from neverblock.cli.loops import STALL_THRESHOLD
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Mode, Size, Workers
 from neverblock.errors import SettingsError
@@ -135,6 +136,19 @@ LIMITS = grouped(
     ),
 )
 
+WATCH = grouped(
+    "Watch",
+    option(
+        "--stall-threshold",
+        type=SECONDS,
+        default=STALL_THRESHOLD,
+        show_default=True,
+        metavar="SECONDS",
+        help="Tell which line blocks the loop when a callback takes longer. 0: do not watch. For "
+        "the loop model.",
+    ),
+)
+
 SOCKETS = grouped(
     "Sockets",
     option(
@@ -192,7 +206,7 @@ TLS = grouped(
 
 def settings_options(command: Command) -> Command:
     """An option for every field of Settings."""
-    for group in (TLS, SOCKETS, LIMITS, HOW):
+    for group in (TLS, SOCKETS, WATCH, LIMITS, HOW):
         command = group(command)
     return command
 

@@ -12,7 +12,8 @@ from types import ModuleType, TracebackType
 
 import click
 
-from neverblock.cli.loops import backend_option, factory, make_default
+from neverblock import Watch
+from neverblock.cli.loops import STALL_THRESHOLD, backend_option, factory, make_default
 from neverblock.cli.refusal import Refusal
 
 
@@ -27,10 +28,23 @@ Examples:
 @click.option("-m", "is_module", is_flag=True, help="The program is a module, as in python -m.")
 @backend_option
 @click.option("--debug", is_flag=True, help="Turn the debug mode of asyncio on.")
+@click.option(
+    "--stall-threshold",
+    type=click.FloatRange(min=0),
+    default=STALL_THRESHOLD,
+    show_default=True,
+    metavar="SECONDS",
+    help="Tell which line blocks the loop when a callback takes longer. 0: do not watch.",
+)
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(
-    program: str, args: tuple[str, ...], is_module: bool, backend: str | None, debug: bool
+    program: str,
+    args: tuple[str, ...],
+    is_module: bool,
+    backend: str | None,
+    debug: bool,
+    stall_threshold: float,
 ) -> Callable[[], int]:
     """Run a PROGRAM that uses asyncio on the loop of neverblock, unchanged.
 
@@ -43,8 +57,10 @@ def run(
             f"{problem} {program}; name a script, or a module with: neverblock run -m {program}"
         )
 
+    watch = Watch(threshold=max(stall_threshold, 0.001)) if stall_threshold else None
+
     def start() -> int:
-        make_default(factory(backend, debug))
+        make_default(factory(backend, debug, watch))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0

@@ -1,6 +1,7 @@
 # The turn of a loop. The rules are in engine.pyx.
 
 from neverblock.engine.driver cimport Driver
+from neverblock.engine.pulse cimport Pulse
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers
 from neverblock.engine.sources cimport Sources
 from neverblock.engine.wakeup cimport Wakeup
@@ -29,9 +30,7 @@ cdef class Engine:
 
     cdef int in_vain                # how often in a row the kernel had nothing to tell
     cdef Py_ssize_t unasked         # callbacks since the kernel was asked
-    cdef double asked               # when it was, on the coarse clock
-    cdef unsigned long long turns
-    cdef unsigned long long callbacks
+    cdef readonly Pulse _pulse      # turns, callbacks, and when the kernel was asked
 
     cdef inline bint in_turn(self) noexcept:
         return self._thread_id is not None

@@ -4,6 +4,7 @@ from contextvars import Context
 from typing import Any, TypeVarTuple
 
 from neverblock.engine.driver import Endpoint
+from neverblock.engine.pulse import Pulse
 from neverblock.multiplexers import Multiplexer
 
 Arguments = TypeVarTuple("Arguments")
@@ -13,7 +14,8 @@ class Engine:
     _stopping: bool
     _closed: bool
     _debug: bool
-
+    @property
+    def _pulse(self) -> Pulse: ...
     def __init__(self, multiplexer: Multiplexer) -> None: ...
     def time(self) -> float: ...
     def call_soon(

@@ -17,6 +17,7 @@ from posix.unistd cimport read
 
 from neverblock.engine.clock cimport coarse_now, now
 from neverblock.engine.driver cimport Endpoint
+from neverblock.engine.pulse cimport Pulse
 from neverblock.engine.readiness cimport Readiness
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers, new_handle, new_timer
 from neverblock.engine.sources cimport Sources
@@ -67,6 +68,7 @@ cdef class Engine:
 
     def __init__(self, Multiplexer multiplexer):
         self.multiplexer = multiplexer
+        self._pulse = Pulse(multiplexer)
         self.sources = Sources(multiplexer, self.ready)
         self.driver = Readiness(self.sources)
         self.look_at_clock()
@@ -278,9 +280,9 @@ cdef class Engine:
         self.turn()
 
     cdef int turn(self) except -1:
-        self.turns += 1
+        self._pulse.turns += 1
         if (self.in_vain < UNASKED or self.unasked >= UNASKED or self.ready.size == 0
-                or self._stopping or coarse_now() != self.asked):
+                or self._stopping or coarse_now() != self._pulse.asked):
             self.ask()
         if self.timers.size:
             self.queue_due_timers()
@@ -308,7 +310,7 @@ cdef class Engine:
             self.asleep = False
         self.in_vain = 0 if count or patience else self.in_vain + 1
         self.unasked = 0
-        self.asked = coarse_now()
+        self._pulse.asked = coarse_now()
         for i in range(count):
             fd = self.multiplexer.events[i].fd
             if fd == self.wakeup.listener:
@@ -342,6 +344,7 @@ cdef class Engine:
 
     cdef int run_ready(self) except -1:
         cdef Ready ready = self.ready
+        cdef Pulse pulse = self._pulse
         cdef Py_ssize_t left = ready.size
         cdef object item
         cdef Handle handle
@@ -354,7 +357,7 @@ cdef class Engine:
             handle = <Handle> item
             if handle.is_cancelled:
                 continue
-            self.callbacks += 1
+            pulse.callbacks += 1
             if handle.run() < 0:
                 self.report(handle)
             if not handle.repeats:
@@ -362,6 +365,7 @@ cdef class Engine:
         return ready.shrink()
 
     cdef int run_other(self, object item) except -1:
+        self._pulse.others += 1
         if isinstance(item, Endpoint):
             return self.driver.deliver(<Endpoint> item)
         if not item._cancelled:
@@ -381,6 +385,7 @@ cdef class Engine:
                 if isinstance(item, Handle):
                     if (<Handle> item).is_cancelled:
                         continue
+                    self._pulse.callbacks += 1
                     if (<Handle> item).run() < 0:
                         self.report(item)
                 else:
@@ -435,8 +440,8 @@ cdef class Engine:
     def statistics(self):
         """Counts since the loop was made: turns, callbacks, and the multiplexer's own."""
         return {
-            "turns": self.turns,
-            "callbacks": self.callbacks,
+            "turns": self._pulse.turns,
+            "callbacks": self._pulse.callbacks,
             "ready": self.ready.size,
             "timers": self.timers.size,
             "multiplexer": self.multiplexer.statistics(),

@@ -13,7 +13,7 @@ from posix.time cimport timespec
 from posix.unistd cimport close
 
 from neverblock.multiplexers.base cimport (
-    READ, WRITE, Multiplexer, check, enter, fail, interval, reserve,
+    READ, WRITE, Multiplexer, awake, check, enter, fail, fall_asleep, interval, reserve,
 )
 from neverblock.multiplexers.selector import Selector
 
@@ -161,8 +161,10 @@ cdef class EpollMultiplexer(Multiplexer):
             self.make_room()
         enter(self)
         with nogil:
+            fall_asleep(self)
             count = wait_for(self.epfd, self.found, <int> self.room, timeout)
             error = errno
+            awake(self)
         self.waiting = False
         if count < 0:
             return 0 if error == EINTR else fail(error)

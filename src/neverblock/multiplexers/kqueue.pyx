@@ -13,7 +13,7 @@ from posix.time cimport timespec
 from posix.unistd cimport close, getpid
 
 from neverblock.multiplexers.base cimport (
-    READ, WRITE, Multiplexer, check, enter, fail, interval, reserve,
+    READ, WRITE, Multiplexer, awake, check, enter, fail, fall_asleep, interval, reserve,
 )
 from neverblock.multiplexers.selector import Selector
 from neverblock.multiplexers.table cimport Table, table_free, table_get, table_put
@@ -131,8 +131,10 @@ cdef class KqueueMultiplexer(Multiplexer):
             self.make_room()
         enter(self)
         with nogil:
+            fall_asleep(self)
             count = kevent(self.queue, NULL, 0, self.found, <int> self.room, end)
             error = errno
+            awake(self)
         self.waiting = False
         if count < 0:
             return 0 if error == EINTR else fail(error)

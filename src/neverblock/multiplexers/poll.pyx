@@ -10,7 +10,8 @@ from libc.errno cimport EEXIST, EINTR, ENOENT, errno
 from posix.time cimport timespec
 
 from neverblock.multiplexers.base cimport (
-    READ, WRITE, Multiplexer, check, check_open, enter, fail, interval, reserve,
+    READ, WRITE, Multiplexer, awake, check, check_open, enter, fail, fall_asleep, interval,
+    reserve,
 )
 from neverblock.multiplexers.selector import Selector
 from neverblock.multiplexers.table cimport Table, table_free, table_get, table_put
@@ -120,8 +121,10 @@ cdef class PollMultiplexer(Multiplexer):
             reserve(self, self.count)       # all may be ready at once
         enter(self)
         with nogil:
+            fall_asleep(self)
             left = neverblock_poll(self.watched, self.count, end)
             error = errno
+            awake(self)
         self.waiting = False
         self.handed_in += self.count
         if left < 0:

@@ -10,7 +10,8 @@ from posix.time cimport timespec
 
 from neverblock.errors import DescriptorLimitError
 from neverblock.multiplexers.base cimport (
-    READ, WRITE, Multiplexer, check, check_open, enter, fail, interval, reserve,
+    READ, WRITE, Multiplexer, awake, check, check_open, enter, fail, fall_asleep, interval,
+    reserve,
 )
 from neverblock.multiplexers.selector import Selector
 
@@ -68,8 +69,10 @@ cdef class SelectMultiplexer(Multiplexer):
         self.handed_in += self.count
         sets = self.watched
         with nogil:
+            fall_asleep(self)
             found = pselect(highest + 1, &sets.reads, &sets.writes, NULL, end, NULL)
             error = errno
+            awake(self)
         self.waiting = False
         if found < 0:
             if error == EBADF:

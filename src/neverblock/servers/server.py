@@ -112,7 +112,9 @@ class Server:
             beside.stop()
 
     def _new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return Loop(self._backend)
+        # A supervisor runs no handler, and forks, which wants no other thread.
+        watch = None if self.settings.workers else self.settings.watch
+        return Loop(self._backend, watch=watch)
 
 
 def urls(binds: str | Sequence[str]) -> tuple[str, ...]:

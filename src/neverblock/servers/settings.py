@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, fields
 from typing import Final, TypedDict
 
+from neverblock import Watch
 from neverblock.errors import SettingsError
 
 #: Every way to serve, by name.
@@ -62,6 +63,9 @@ class Settings:
     """Seconds that a handler may take for one connection; None: for ever."""
     drain_timeout: float = 10.0
     """Seconds that open connections have to finish after SIGTERM or SIGINT."""
+    stall_threshold: float = 0.0
+    """Seconds that a callback of the loop model may block the loop before it is told which line
+    does; 0: nobody watches. For the loops that the server makes itself."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -77,6 +81,13 @@ class Settings:
             case "process" | "thread":
                 return self.max_connections or MAX_CONNECTIONS
         return self.max_connections
+
+    @property
+    def watch(self) -> Watch | None:
+        """What watches the loop that runs the handlers; None: nobody."""
+        if self.model != "loop" or not self.stall_threshold:
+            return None
+        return Watch(threshold=self.stall_threshold)
 
 
 class Options(TypedDict, total=False):
@@ -99,6 +110,7 @@ class Options(TypedDict, total=False):
     idle_timeout: float | None
     handler_timeout: float | None
     drain_timeout: float
+    stall_threshold: float
 
 
 #: Which models a setting is for, and what the others would do with it.
@@ -127,7 +139,13 @@ def check(settings: Settings) -> None:
     if model == "loop" and not settings.offload and settings.pool_size != 64:
         raise SettingsError("pool_size", "the loop model has a pool only with offload; add that")
     check_counts(settings)
-    for name in ("keepalive", "drain_timeout", "idle_timeout", "handler_timeout"):
+    for name in (
+        "keepalive",
+        "drain_timeout",
+        "idle_timeout",
+        "handler_timeout",
+        "stall_threshold",
+    ):
         seconds = getattr(settings, name)
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise SettingsError(name, f"must be 0 or more seconds, not {seconds}")
@@ -135,6 +153,8 @@ def check(settings: Settings) -> None:
         raise SettingsError(
             "keepalive", f"must be {LONGEST_KEEPALIVE} seconds at most, not {settings.keepalive:g}"
         )
+    if 0 < settings.stall_threshold < 0.001:
+        raise SettingsError("stall_threshold", "below 0.001 seconds every callback is a stall")
     for name in ("idle_timeout", "handler_timeout"):
         if getattr(settings, name) == 0:
             raise SettingsError(name, "0 seconds would end every connection; leave it out for none")

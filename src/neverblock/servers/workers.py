@@ -227,18 +227,21 @@ class Supervisor(BoundedServer):
         for connection in (*untaken, *self._waiting):
             connection.close()
         self._watch.disown()
-        return work(self._target, self._given, sock, like(self.loop), mask)
+        return work(self._target, self._given, sock, like(self.loop, self.settings), mask)
 
 
 async def not_here(stream: Stream) -> None:
     """The supervisor's handler: it serves nobody."""
 
 
-def like(loop: asyncio.AbstractEventLoop) -> LoopFactory:
-    """Makes loops of the same kind."""
+def like(loop: asyncio.AbstractEventLoop, settings: Settings) -> LoopFactory:
+    """Makes loops of the same kind, watched as the settings say."""
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
-        new = Loop(loop.backend) if isinstance(loop, Loop) else type(loop)()
+        if isinstance(loop, Loop):
+            new: asyncio.AbstractEventLoop = Loop(loop.backend, watch=settings.watch)
+        else:
+            new = type(loop)()
         new.set_debug(loop.get_debug())
         return new
 

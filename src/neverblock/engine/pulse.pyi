@@ -1,0 +1,6 @@
+from neverblock.multiplexers import Multiplexer
+
+class Pulse:
+    def __init__(self, multiplexer: Multiplexer) -> None: ...
+    @property
+    def multiplexer(self) -> Multiplexer: ...

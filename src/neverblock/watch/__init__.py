@@ -1,0 +1,57 @@
+"""The watch: tells on which line a loop is stuck, while it is.
+
+- Layers: sampler (stacks by signal) and kernel (proc) ← sentinel (the native thread) ← watcher
+  (the reporter's thread) ← Watch (what a program asks for).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from neverblock.watch.stall import Cause, Place, Stall
+
+if TYPE_CHECKING:
+    from neverblock.loop import Loop
+    from neverblock.watch.watcher import Watcher
+
+__all__ = ["Cause", "Place", "Stall", "Watch"]
+
+#: Below this the watch itself would be what takes the time, seconds.
+LEAST_THRESHOLD = 0.001
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a loop is watched: ``Loop(watch=Watch())``, ``neverblock.run(main(), watch=Watch())``.
+
+    A callback that runs longer than ``threshold`` seconds is told, while it runs and when it is
+    over, by the logger ``neverblock.watch``. One Watch may be given to any number of loops.
+
+    Raises ValueError for a threshold or a signal that cannot be had.
+    """
+
+    threshold: float = 0.1
+    """Seconds that a callback may take."""
+    signal: int | None = 0
+    """What makes a thread write its stack down where the GIL cannot be had (signal(7)); 0: a
+    real-time signal that nobody handles; None: no signal, and Python's own frames alone."""
+    on_stall: Callable[[Stall], object] | Literal["log"] = "log"
+    """Called with each Stall as well, when it is found and when it is over (``stall.over``), in
+    the watch's thread."""
+
+    def __post_init__(self) -> None:
+        if not LEAST_THRESHOLD <= self.threshold < float("inf"):
+            raise ValueError(
+                f"threshold must be {LEAST_THRESHOLD} seconds or more, not {self.threshold}"
+            )
+        if self.signal is not None and not 0 <= self.signal < 65:
+            raise ValueError(f"signal must be a signal's number, 0 or None, not {self.signal}")
+        if self.on_stall != "log" and not callable(self.on_stall):
+            raise ValueError(f'on_stall must be "log" or a function, not {self.on_stall!r}')
+
+    def attach(self, loop: "Loop") -> "Watcher":
+        """What watches that loop, once it runs."""
+        from neverblock.watch.watcher import Watcher
+
+        called = self.on_stall if callable(self.on_stall) else None
+        return Watcher(loop, self.threshold, self.signal, called)

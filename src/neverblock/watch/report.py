@@ -1,0 +1,91 @@
+"""How a stall is told: two to four lines for people, with fields for machines."""
+
+import logging
+from typing import Any
+
+from neverblock.watch.ledger import seconds
+from neverblock.watch.stall import Cause, Stall
+
+logger = logging.getLogger("neverblock.watch")
+
+COLUMN = 46
+
+
+def log(stall: Stall) -> None:
+    """One record, with the stall's fields."""
+    logger.warning("%s", text(stall), extra=fields(stall))
+
+
+def text(stall: Stall) -> str:
+    return free(stall) if stall.over else blocked(stall)
+
+
+def blocked(stall: Stall) -> str:
+    task = f' (task "{stall.task}")' if stall.task else ""
+    where = f": {stall.place}" if stall.place else ""
+    lines = [
+        f"neverblock: loop blocked {seconds(stall.duration)} and counting{where}{task}",
+        f"    {stall.source:<{COLUMN}} {why(stall)}" if stall.source else f"    {why(stall)}",
+    ]
+    if stall.culprit is not None:
+        name = f" (thread {stall.culprit_thread})" if stall.culprit_thread else ""
+        verb = "held by" if stall.cause is Cause.GIL else "another thread is at"
+        lines.append(f"    {verb} {stall.culprit}{name}")
+    if stall.hint:
+        lines.append(f"    hint: {stall.hint}")
+    return "\n".join(lines)
+
+
+def why(stall: Stall) -> str:
+    if not stall.detail:
+        return str(stall.cause)
+    return f"{stall.cause}{' ' if stall.detail.startswith(('in ', 'on ')) else ', '}{stall.detail}"
+
+
+def free(stall: Stall) -> str:
+    where = f": {stall.place}" if stall.place else ""
+    again = (
+        f"; {ordinal(stall.count)} time here, {seconds(stall.total)} in all"
+        if stall.count > 1
+        else ""
+    )
+    return (
+        f"neverblock: loop free again after {seconds(stall.duration)}{where} "
+        f"({shares(stall)}){again}"
+    )
+
+
+def shares(stall: Stall) -> str:
+    if stall.duration <= 0:
+        return "0 % on CPU"
+    cpu = min(round(100 * stall.cpu / stall.duration), 100)
+    queued = min(round(100 * stall.queued / stall.duration), 100 - cpu)
+    queue = f"{queued} % without one, " if queued >= 5 else ""
+    return f"{cpu} % on CPU, {queue}{100 - cpu - queued} % asleep"
+
+
+def ordinal(number: int) -> str:
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
+
+
+def fields(stall: Stall) -> dict[str, Any]:
+    """For logging's ``extra``: none has the name of an attribute of a LogRecord."""
+    place = stall.place
+    return {
+        "stall_over": stall.over,
+        "stall_seconds": round(stall.duration, 4),
+        "stall_cause": stall.cause.value,
+        "stall_detail": stall.detail,
+        "stall_file": place.file if place else None,
+        "stall_line": place.line if place else None,
+        "stall_function": place.function if place else None,
+        "stall_source": stall.source,
+        "stall_task": stall.task,
+        "stall_culprit": str(stall.culprit) if stall.culprit else None,
+        "stall_hint": stall.hint,
+        "stall_cpu_seconds": round(stall.cpu, 4),
+        "stall_queued_seconds": round(stall.queued, 4),
+        "stall_count": stall.count,
+        "stall_total_seconds": round(stall.total, 4),
+    }

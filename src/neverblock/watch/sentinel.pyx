@@ -1,0 +1,565 @@
+"""The thread that watches a loop: it never needs the GIL, so nothing that holds it escapes.
+
+- The sentinel's own thread is a native one. It looks at the loop's pulse in steps, and sleeps
+  for as long as the loop sleeps. What it finds it puts in a queue.
+- A reporter, a thread of Python's, takes events out with next(). Where it does not come to it
+  because the GIL is held, the sentinel itself writes the first lines to a descriptor.
+- State is shared by both under `mutex`, which nobody holds while waiting for the GIL; what the
+  loop's thread writes (pulse, sleep) is read by word, without a lock.
+- A forked child has neither thread: abandon() makes all of it inert there.
+"""
+
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset, strlen
+from posix.unistd cimport getpid, write
+
+from neverblock.engine.clock cimport now
+from neverblock.engine.pulse cimport Pulse
+from neverblock.multiplexers.base cimport Sleep
+from neverblock.watch.kernel cimport (
+    RUNNING, Call, Threads, Usage, all_threads, busiest, call_of, nb_call_name, usage_of,
+)
+from neverblock.watch.sampler cimport dump_of, own_thread
+from neverblock.watch.text cimport NAME, Place, begins, find_place, source_line
+
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    #include <signal.h>
+    #include <sys/syscall.h>
+    #include <time.h>
+
+    #define nb_peek(place) __atomic_load_n(place, __ATOMIC_RELAXED)
+    #define nb_listen(place, whom) __atomic_store_n(place, whom, __ATOMIC_SEQ_CST)
+    #define nb_flag(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
+
+    static int nb_bell_make(pthread_mutex_t *mutex, pthread_cond_t *bell, pthread_cond_t *post) {
+        pthread_condattr_t kind;
+        pthread_condattr_init(&kind);
+    #ifndef __APPLE__
+        pthread_condattr_setclock(&kind, CLOCK_MONOTONIC);
+    #endif
+        if (pthread_mutex_init(mutex, NULL) || pthread_cond_init(bell, &kind)
+                || pthread_cond_init(post, &kind))
+            return -1;
+        return 0;
+    }
+
+    static void nb_bell_wait(pthread_cond_t *bell, pthread_mutex_t *mutex, double until) {
+        struct timespec end;
+        if (until < 0) {
+            pthread_cond_wait(bell, mutex);
+            return;
+        }
+        end.tv_sec = (time_t) until;
+        end.tv_nsec = (long) ((until - (double) end.tv_sec) * 1e9);
+        pthread_cond_timedwait(bell, mutex, &end);
+    }
+
+    /* No signal of the user's is for this thread. */
+    static int nb_start(pthread_t *thread, void *(*body)(void *), void *argument) {
+        sigset_t all, before;
+        int error;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(thread, NULL, body, argument);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return error;
+    }
+    """
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    ctypedef unsigned long pthread_t
+    long SYS_futex
+    unsigned long long nb_peek(unsigned long long *place) noexcept
+    void nb_listen(void **place, void *whom) noexcept
+    int nb_flag(int *place) noexcept
+    int nb_bell_make(
+        pthread_mutex_t *mutex, pthread_cond_t *bell, pthread_cond_t *post) noexcept
+    void nb_bell_wait(pthread_cond_t *bell, pthread_mutex_t *mutex, double until) noexcept
+    int nb_start(pthread_t *thread, void *(*body)(void *) noexcept nogil, void *argument) noexcept
+    int pthread_join(pthread_t thread, void **result)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_cond_signal(pthread_cond_t *condition)
+
+cdef enum:
+    STACK = 8192            # bytes of one, as text
+    PREFIXES = 4096
+    ASLEEP = 4              # looks at the same sleep, then no more until it ends
+    MOST_QUEUED = 64
+    GIL_SIZE = 256          # bytes; what lies that near to a wait for the GIL is one too
+
+cdef struct Event:
+    Event *next
+    bint over               # False: it goes on
+    bint told               # the sentinel has written the first lines itself
+    bint collecting         # the loop's thread runs the garbage collector
+    unsigned long long stall
+    unsigned long long beat
+    double began, seen, at  # CLOCK_MONOTONIC, seconds
+    Usage used              # by the loop's thread since `seen`
+    Call call
+    int thread              # the loop's
+    int busy                # another thread that is on a CPU while the loop waits for a futex
+    char[STACK] stack
+    char[STACK] busy_stack
+
+cdef struct State:
+    # the loop's
+    unsigned long long *turns
+    unsigned long long *callbacks
+    unsigned long long *others
+    unsigned long long *asked       # a double, of which only a copy is looked at
+    Sleep *sleep
+    int thread              # 0: it does not run
+    # how to look
+    double threshold, step
+    int output              # where to write without the GIL; -1: nowhere
+    char[PREFIXES] library
+    char[NAME] outermost
+    char[NAME] directory    # what paths are shown without
+    # shared, under the mutex
+    pthread_mutex_t mutex
+    pthread_cond_t bell     # for the sentinel
+    pthread_cond_t post     # for the reporter
+    bint rung
+    int quit
+    Event *first
+    Event *last
+    int queued
+    int reporter
+    unsigned long long looks
+    unsigned long long lost
+    # the sentinel's
+    unsigned long long stalls
+    Usage own
+
+#: Where a thread waits that waits for the GIL; 0: not seen yet.
+cdef unsigned long gil = 0
+#: The thread that runs the garbage collector; 0: none.
+cdef int collecting = 0
+
+
+def collection(phase, info):
+    """For gc.callbacks."""
+    global collecting
+    collecting = own_thread() if phase == "start" else 0
+
+
+cdef unsigned long long beat_of(State *self) noexcept nogil:
+    return nb_peek(self.turns) + nb_peek(self.callbacks) + nb_peek(self.others)
+
+
+cdef double asked_of(State *self) noexcept nogil:
+    cdef unsigned long long bits = nb_peek(self.asked)
+    return (<double *> &bits)[0]
+
+
+cdef bint stuck(State *self, unsigned long long beat) noexcept nogil:
+    return (
+        not nb_flag(&self.quit) and nb_flag(&self.thread)
+        and not nb_flag(&self.sleep.asleep) and beat_of(self) == beat)
+
+
+cdef void ring(void *argument) noexcept nogil:
+    cdef State *self = <State *> argument
+    pthread_mutex_lock(&self.mutex)
+    self.rung = True
+    pthread_cond_signal(&self.bell)
+    pthread_mutex_unlock(&self.mutex)
+
+
+cdef void rest(State *self, double pause) noexcept nogil:
+    """Until the bell rings, or for so many seconds; below 0: until it rings."""
+    cdef double until = -1 if pause < 0 else now() + pause
+    pthread_mutex_lock(&self.mutex)
+    while not self.rung and not self.quit:
+        nb_bell_wait(&self.bell, &self.mutex, until)
+        if until >= 0 and now() >= until:
+            break
+    self.rung = False
+    self.looks += 1
+    pthread_mutex_unlock(&self.mutex)
+
+
+cdef void *body(void *argument) noexcept nogil:
+    cdef State *self = <State *> argument
+    cdef Usage before
+    cdef unsigned long long beat, last = 0
+    cdef double moment, previous = now(), seen = 0, began = 0, pause = -1
+    cdef bint held = False
+    cdef int slept = 0
+    memset(&before, 0, sizeof(before))
+    while True:
+        rest(self, pause)
+        if self.quit:
+            return NULL
+        moment = now()
+        if held and was_stopped(self, moment - previous - pause):
+            held = False
+        pause = self.step
+        if not nb_flag(&self.thread):
+            held = False
+            pause = -1
+        elif nb_flag(&self.sleep.asleep):
+            beat = beat_of(self)
+            slept = slept + 1 if beat == last and not held else 0
+            held = False
+            last = beat
+            if slept >= ASLEEP:
+                slept = 0
+                nb_listen(&self.sleep.listening, self)
+                if nb_flag(&self.sleep.asleep):
+                    rest(self, -1)
+                nb_listen(&self.sleep.listening, NULL)
+                if self.quit:
+                    return NULL
+                moment = now()
+                pause = 0       # it may not get past the GIL
+        elif not held or beat_of(self) != last:
+            held = True
+            slept = 0
+            last = beat_of(self)
+            seen = moment
+            # The first callback of a turn begins when the kernel was asked; others later, but
+            # not before the last look.
+            began = min(max(previous, asked_of(self)), moment)
+            usage_of(self.thread, &before)
+            pause = remaining(self, began, seen, moment)
+        elif remaining(self, began, seen, moment) > 0:
+            pause = remaining(self, began, seen, moment)
+        else:
+            report(self, last, began, seen, moment, &before)
+            held = False
+            moment = now()
+        previous = moment
+
+
+cdef double remaining(State *self, double began, double seen, double moment) noexcept nogil:
+    return max(began + self.threshold, seen + self.threshold / 2) - moment
+
+
+cdef bint was_stopped(State *self, double late) noexcept nogil:
+    """Whether it was SIGSTOP that made us late: then the loop was stopped as well."""
+    cdef Usage own = self.own
+    cdef bint stopped
+    usage_of(own_thread(), &own)
+    stopped = late > self.threshold / 2 and own.queued - self.own.queued < late / 2
+    self.own = own
+    return stopped
+
+
+cdef void report(
+        State *self, unsigned long long beat, double began, double seen, double moment,
+        Usage *before) noexcept nogil:
+    """A stall, from when it is known to its end."""
+    cdef Event *event = new_event(self, beat, began, seen)
+    cdef Usage now_used = before[0]
+    cdef int thread = self.thread       # which may leave meanwhile
+    cdef int _look
+    if event is NULL:
+        return
+    usage_of(thread, &now_used)
+    event.at = moment
+    event.used.cpu = now_used.cpu - before.cpu
+    event.used.queued = now_used.queued - before.queued
+    event.collecting = collecting == thread
+    call_of(thread, &event.call)
+    if event.used.cpu + event.used.queued < (moment - seen) / 2:
+        for _look in range(3):
+            if event.call.number != RUNNING:
+                break
+            rest(self, 0.001)       # between two calls, or two turns at the same one
+            call_of(thread, &event.call)
+    dump_of(thread, event.stack, STACK, 30)
+    if event.call.number == SYS_futex:
+        find_busy(self, event)
+    if not stuck(self, beat):
+        free(event)
+        return
+    post(self, event)
+    if not taken(self, event):
+        tell(self, event)
+    while stuck(self, beat):
+        rest(self, min(max((now() - began) / 100, 0.001), 0.05))
+    event = new_event(self, beat, began, seen)
+    if event is NULL:
+        return
+    event.over = True
+    event.at = now()
+    usage_of(thread, &now_used)
+    event.used.cpu = now_used.cpu - before.cpu
+    event.used.queued = now_used.queued - before.queued
+    self.stalls += 1
+    post(self, event)
+
+
+cdef Event *new_event(
+        State *self, unsigned long long beat, double began, double seen) noexcept nogil:
+    cdef Event *event
+    if self.queued >= MOST_QUEUED:
+        self.lost += 1
+        return NULL
+    event = <Event *> calloc(1, sizeof(Event))
+    if event is not NULL:
+        event.stall = self.stalls
+        event.beat = beat
+        event.began = began
+        event.seen = seen
+        event.thread = self.thread
+    return event
+
+
+cdef void find_busy(State *self, Event *event) noexcept nogil:
+    """Who is on a CPU while the loop waits."""
+    cdef Threads threads
+    cdef int[2] spared
+    all_threads(&threads)
+    rest(self, 0.01)
+    spared[0] = event.thread
+    spared[1] = own_thread()
+    event.busy = busiest(&threads, 0.004, spared, 2)
+    if event.busy:
+        dump_of(event.busy, event.busy_stack, STACK, 30)
+
+
+cdef void post(State *self, Event *event) noexcept nogil:
+    pthread_mutex_lock(&self.mutex)
+    if self.first is NULL:
+        self.first = event
+    else:
+        self.last.next = event
+    self.last = event
+    self.queued += 1
+    pthread_cond_signal(&self.post)
+    pthread_mutex_unlock(&self.mutex)
+
+
+cdef bint taken(State *self, Event *event) noexcept nogil:
+    """Whether the reporter gets the GIL, in five of the intervals that Python's threads have."""
+    cdef Call call
+    cdef double end = now() + 0.025
+    global gil
+    while now() < end:
+        rest(self, 0.001)
+        if nb_flag(&self.queued) == 0:
+            return True
+        call_of(self.reporter, &call)
+        if call.number == SYS_futex and nb_flag(&self.queued):
+            gil = call.arguments[0]
+    return False
+
+
+cdef bint waits_for_gil(Event *event) noexcept nogil:
+    cdef unsigned long where = event.call.arguments[0]
+    if event.call.number != SYS_futex or gil == 0:
+        return False
+    return (where - gil if where > gil else gil - where) < GIL_SIZE
+
+
+cdef void tell(State *self, Event *event) noexcept nogil:
+    """What can be said while somebody holds the GIL, and nobody else could."""
+    cdef Place place, other
+    cdef char[NAME] source
+    cdef char[4 * NAME] text
+    cdef char[NAME] why
+    cdef const char *name
+    cdef double watched = event.at - event.seen
+    cdef int size
+    cdef bint mine
+    if self.output < 0:
+        return
+    if event.used.queued >= watched / 2:
+        snprintf(why, NAME, "not scheduled by the system")
+    elif event.used.cpu >= watched / 2:
+        snprintf(
+            why, NAME, "garbage collection" if event.collecting else "computing in C, GIL held")
+    elif waits_for_gil(event):
+        if event.busy and find_place(event.busy_stack, self.library, self.outermost, &other):
+            snprintf(
+                why, NAME, "waiting for the GIL, held by another thread at %.200s:%d in %.100s",
+                shown(self, &other), other.line, other.function)
+        else:
+            snprintf(why, NAME, "waiting for the GIL")
+    else:
+        name = nb_call_name(event.call.number)
+        if name is NULL:
+            name = "a system call"
+        snprintf(why, NAME, "in %s, GIL held", name)
+    if find_place(event.stack, self.library, self.outermost, &place):
+        source_line(&place, source)
+        size = snprintf(
+            text, sizeof(text),
+            "neverblock: loop blocked %.0f ms and counting: %.300s:%d in %.200s\n"
+            "    %-46.200s %s\n",
+            (event.at - event.began) * 1e3, shown(self, &place), place.line, place.function,
+            source, why)
+    else:
+        size = snprintf(
+            text, sizeof(text), "neverblock: loop blocked %.0f ms and counting: %s\n",
+            (event.at - event.began) * 1e3, why)
+    # Marked first: from the queue it may be gone while we write.
+    pthread_mutex_lock(&self.mutex)
+    mine = self.queued > 0
+    if mine:
+        event.told = True
+    pthread_mutex_unlock(&self.mutex)
+    if mine:
+        write(self.output, text, min(size, <int> sizeof(text) - 1))
+
+
+cdef const char *shown(State *self, Place *place) noexcept nogil:
+    if self.directory[0] and begins(place.file, self.directory):
+        return place.file + strlen(self.directory)
+    return place.file
+
+
+cdef class Sentinel:
+    """Watches the pulse of one loop. start(), then enter() and leave() around its runs."""
+
+    cdef State *state
+    cdef Pulse pulse
+    cdef pthread_t thread
+    cdef bint started
+    cdef int process
+
+    def __cinit__(self, Pulse pulse, double threshold, int output, list library,
+                  bytes outermost, bytes directory):
+        cdef State *state = <State *> calloc(1, sizeof(State))
+        cdef bytes prefix
+        cdef size_t at = 0
+        if state is NULL:
+            raise MemoryError
+        self.state = state
+        self.pulse = pulse
+        state.turns = &pulse.turns
+        state.callbacks = &pulse.callbacks
+        state.others = &pulse.others
+        state.asked = <unsigned long long *> &pulse.asked
+        state.sleep = &pulse.multiplexer.sleep
+        state.threshold = threshold
+        state.step = min(max(threshold / 2, 0.002), 0.25)
+        state.output = output
+        for prefix in library:
+            if prefix and at + len(prefix) + 2 < PREFIXES:
+                snprintf(&state.library[at], PREFIXES - at, "%s", <char *> prefix)
+                at += len(prefix) + 1
+        snprintf(state.outermost, NAME, "%s", <char *> outermost)
+        if len(directory) < NAME:
+            snprintf(state.directory, NAME, "%s", <char *> directory)
+        if nb_bell_make(&state.mutex, &state.bell, &state.post) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.state is not NULL and not self.started:
+            while self.state.first is not NULL:
+                self.drop_first()
+            free(self.state)
+
+    cdef int drop_first(self) except -1:
+        cdef Event *event = self.state.first
+        self.state.first = event.next
+        self.state.queued -= 1
+        free(event)
+        return 0
+
+    def start(self):
+        """Start the native thread. Raises RuntimeError where the system has none."""
+        self.state.sleep.listener = ring
+        if nb_start(&self.thread, body, self.state):
+            raise RuntimeError("the watch cannot start its thread: the system refuses one more")
+        self.started = True
+        self.process = getpid()
+
+    def stop(self):
+        """End the thread, and with it next(). Idempotent."""
+        if self.started and self.process == getpid():
+            with nogil:
+                pthread_mutex_lock(&self.state.mutex)
+                self.state.quit = True
+                pthread_cond_signal(&self.state.bell)
+                pthread_cond_signal(&self.state.post)
+                pthread_mutex_unlock(&self.state.mutex)
+                pthread_join(self.thread, NULL)
+            self.started = False
+
+    def abandon(self):
+        """In a forked child: the thread is not here, and its lock may be closed for ever."""
+        self.state.sleep.listening = NULL
+
+    def enter(self):
+        """The calling thread runs the loop from now on."""
+        self.state.thread = own_thread()
+        ring(self.state)
+
+    def leave(self):
+        """The loop does not run any more."""
+        self.state.thread = 0
+        ring(self.state)
+
+    def goes_on(self, unsigned long long beat):
+        """Whether the callback that was found stuck still runs."""
+        return stuck(self.state, beat)
+
+    @property
+    def looks(self):
+        """How often the thread has woken up."""
+        return self.state.looks
+
+    @property
+    def lost(self):
+        """Stalls that were not told: too many waited for the reporter."""
+        return self.state.lost
+
+    def next(self):
+        """Wait for an event, by its fields; None: stopped. For the reporter's thread."""
+        cdef State *state = self.state
+        cdef Event *event
+        cdef double heard
+        cdef const char *name
+        with nogil:
+            pthread_mutex_lock(&state.mutex)
+            state.reporter = own_thread()
+            while state.first is NULL and not state.quit:
+                nb_bell_wait(&state.post, &state.mutex, -1)
+            pthread_mutex_unlock(&state.mutex)
+            heard = now()
+        waited = now() - heard
+        pthread_mutex_lock(&state.mutex)
+        event = state.first
+        if event is not NULL:
+            state.first = event.next
+            state.queued -= 1
+        pthread_mutex_unlock(&state.mutex)
+        if event is NULL:
+            return None
+        name = nb_call_name(event.call.number)
+        try:
+            return {
+                "over": bool(event.over),
+                "told": bool(event.told),
+                "collecting": bool(event.collecting),
+                "stall": event.stall,
+                "beat": event.beat,
+                "began": event.began,
+                "seen": event.seen,
+                "at": event.at,
+                "cpu": event.used.cpu,
+                "queued": event.used.queued,
+                "call": None if name is NULL else name.decode(),
+                "in_call": event.call.number >= 0,
+                "faulting": event.call.number == -1,
+                "arguments": [event.call.arguments[i] for i in range(6)],
+                "on_gil": bool(waits_for_gil(event)),
+                "gil_wait": waited,
+                "thread": event.thread,
+                "busy": event.busy,
+                "stack": (<bytes> event.stack).decode("utf-8", "replace"),
+                "busy_stack": (<bytes> event.busy_stack).decode("utf-8", "replace"),
+            }
+        finally:
+            free(event)

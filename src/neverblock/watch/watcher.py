@@ -1,0 +1,237 @@
+"""One watched loop: its sentinel, and the thread that reports what the sentinel finds.
+
+- The reporter's thread is a daemon: it may wait for the GIL for as long as the loop is stuck.
+- It holds the loop weakly: a loop that is forgotten without close() goes, and its watch with it.
+- A forked child has no watch: at the fork, all that was the parent's is dropped.
+"""
+
+import atexit
+import gc
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from neverblock.watch import classify, hints, report, sampler, stack
+from neverblock.watch.ledger import Ledger
+from neverblock.watch.sentinel import Sentinel, collection
+from neverblock.watch.stall import Cause, Place, Stall
+
+if TYPE_CHECKING:
+    from neverblock.loop import Loop
+
+#: Where the sentinel writes while the GIL cannot be had.
+STANDARD_ERROR = 2
+
+
+class Watcher:
+    """Watches one loop from its first run until stop()."""
+
+    def __init__(
+        self,
+        loop: "Loop",
+        threshold: float,
+        signal: int | None,
+        on_stall: Callable[[Stall], object] | None,
+    ) -> None:
+        self._loop = weakref.ref(loop)
+        self._pulse = loop._pulse
+        self._threshold = threshold
+        self._signal = signal
+        self._on_stall = on_stall
+        self._sentinel: Sentinel | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._current: Stall | None = None
+        self._loud = False
+
+    def enter(self) -> None:
+        """The calling thread runs the loop from now on."""
+        if self._sentinel is None and not self._stopped:
+            self._start()
+        if self._sentinel is not None:
+            self._sentinel.enter()
+
+    def leave(self) -> None:
+        """It does not run any more, for the time being."""
+        if self._sentinel is not None:
+            self._sentinel.leave()
+
+    def stop(self) -> None:
+        """End both threads; what was found is told before. Idempotent."""
+        self._stopped = True
+        sentinel, self._sentinel = self._sentinel, None
+        if sentinel is None:
+            return
+        active.discard(self)
+        sentinel.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        if not active:
+            gc.callbacks.remove(collection)
+        if self._signal is not None:
+            sampler.release()
+
+    def abandon(self) -> None:
+        """In a forked child."""
+        self._stopped = True
+        if self._sentinel is not None:
+            self._sentinel.abandon()
+            self._sentinel = None
+
+    def _start(self) -> None:
+        sentinel = Sentinel(
+            self._pulse,
+            self._threshold,
+            STANDARD_ERROR,
+            [os.fsencode(prefix) for prefix in stack.LIBRARY],
+            os.fsencode(stack.OUTERMOST),
+            os.fsencode(current_directory()),
+        )
+        if self._signal is not None:
+            sampler.acquire(self._signal)
+        try:
+            sentinel.start()
+            thread = threading.Thread(
+                target=self._report, args=(sentinel,), name="neverblock-watch", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                sentinel.stop()
+                raise
+        except RuntimeError as error:
+            self._stopped = True
+            if self._signal is not None:
+                sampler.release()
+            report.logger.warning("the loop is not watched: %s", error)
+            return
+        if not active:
+            gc.callbacks.append(collection)
+        active.add(self)
+        self._sentinel, self._thread = sentinel, thread
+
+    def _report(self, sentinel: Sentinel) -> None:
+        while (event := sentinel.next()) is not None:
+            try:
+                if event["over"]:
+                    self._ended(event)
+                else:
+                    self._began(sentinel, event)
+            except Exception:
+                report.logger.exception("the watch failed to report a stall")
+
+    def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
+        stall = self._look(sentinel, event)
+        if stack.in_debugger(stall.stack):
+            self._current = None
+            return
+        self._current, self._loud = ledger.began(stall, event["at"])
+        self._tell(self._current, self._loud and not stall.told)
+
+    def _ended(self, event: dict[str, Any]) -> None:
+        if self._current is None:
+            return
+        stall = replace(
+            self._current,
+            over=True,
+            duration=event["at"] - event["began"],
+            cpu=event["cpu"],
+            queued=event["queued"],
+        )
+        self._current = None
+        self._tell(ledger.ended(stall), self._loud or stall.told)
+
+    def _tell(self, stall: Stall, loud: bool) -> None:
+        if loud:
+            report.log(stall)
+        if self._on_stall is not None:
+            self._on_stall(stall)
+
+    def _look(self, sentinel: Sentinel, event: dict[str, Any]) -> Stall:
+        # All that is Python's to say first: the callback may go on at any moment.
+        loop = self._loop()
+        places = stack.of_thread(loop._thread_id if loop is not None else None)
+        task = stack.task_of(loop) if loop is not None else None
+        del loop
+        culprit, thread = culprit_of(event)
+        duration = time.monotonic() - event["began"]
+        if not sentinel.goes_on(event["beat"]):
+            places, task, duration = (), None, event["at"] - event["began"]
+        places = places or stack.from_dump(event["stack"])
+        place = stack.own_line(places)
+        cause, detail = classify.classify(event)
+        if cause not in (Cause.GIL, Cause.LOCK):
+            culprit = thread = None
+        source = stack.source(place)
+        return Stall(
+            duration=duration,
+            cause=cause,
+            place=place,
+            detail=detail,
+            source=source,
+            hint=hints.hint(source, cause),
+            stack=places,
+            task=task,
+            culprit=culprit,
+            culprit_thread=thread,
+            cpu=event["cpu"],
+            queued=event["queued"],
+            told=event["told"],
+        )
+
+
+def culprit_of(event: dict[str, Any]) -> tuple[Place | None, str | None]:
+    """Whom the loop may wait for: who is on a CPU; else the only other thread that works."""
+    if event["call"] != "futex":
+        return None, None
+    if event["busy"]:
+        thread = stack.thread_with(event["busy"])
+        places = stack.from_dump(event["busy_stack"])
+        if thread is not None and not places:
+            places = stack.of_thread(thread.ident)
+        return stack.own_line(places), thread.name if thread is not None else None
+    working = []
+    for thread in threading.enumerate():
+        if thread.native_id not in (event["thread"], threading.get_native_id()):
+            place = stack.own_line(stack.of_thread(thread.ident))
+            if place is not None and not place.file.startswith(tuple(stack.LIBRARY)):
+                working.append((place, thread.name))
+    return working[0] if len(working) == 1 else (None, None)
+
+
+def current_directory() -> str:
+    try:
+        return os.path.join(os.getcwd(), "")
+    except OSError:  # It was removed.
+        return ""
+
+
+active: set[Watcher] = set()
+ledger = Ledger()
+
+
+def at_exit() -> None:
+    for watcher in list(active):
+        watcher.stop()
+    summary = ledger.summary()
+    if summary is not None:
+        report.logger.warning("%s", summary)
+
+
+def abandon_parents_watch() -> None:
+    global ledger
+    for watcher in list(active):
+        watcher.abandon()
+    if active:
+        active.clear()
+        gc.callbacks.remove(collection)
+    sampler.abandon()
+    ledger = Ledger()
+
+
+atexit.register(at_exit)
+os.register_at_fork(after_in_child=abandon_parents_watch)
