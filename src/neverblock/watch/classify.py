@@ -57,7 +57,9 @@ def classify(event: dict[str, Any]) -> tuple[Cause, str]:
         return Cause.UNKNOWN, ""
     arguments = event["arguments"]
     if call in SLEEPS:
-        return Cause.SLEEPING, " ".join(filter(None, [f"in {call}", SLEEPS[call]])) + f", {released}"
+        return Cause.SLEEPING, " ".join(
+            filter(None, [f"in {call}", SLEEPS[call]])
+        ) + f", {released}"
     if call in POLLS and arguments[POLLS[call]] == 0:
         return Cause.SLEEPING, f"in {call}, {released}"
     if call in LOCKS or (call == "fcntl" and arguments[1] in LOCK_COMMANDS):

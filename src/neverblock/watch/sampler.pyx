@@ -48,21 +48,37 @@ def free_signal():
         "or do without with Watch(signal=None)")
 
 
+def check(int number):
+    """Raises ValueError for a signal that somebody else handles."""
+    if number != signum and signal.getsignal(number) is not signal.SIG_DFL:
+        raise ValueError(
+            f"signal {number} has a handler already: the watch needs one of its own; "
+            f"with Watch(signal=0) it takes one that is free")
+
+
 def acquire(int number):
-    """Sample by that signal from now on; 0: any free one. The first caller's choice holds."""
+    """Sample by that signal from now on; 0: any free one. The first caller's choice holds.
+
+    Callers of acquire() and release() take turns. Raises ValueError for one that is handled,
+    RuntimeError where none is free, OSError where there are no descriptors for a pipe.
+    """
     global signum, output, entry, users
-    if users == 0:
+    users += 1
+    if signum:
+        return signum
+    try:
         number = number or free_signal()
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            raise ValueError(
-                f"signal {number} has a handler already: the watch needs one of its own")
+        check(number)
         output, entry = os.pipe()
         os.set_blocking(output, False)
         os.set_blocking(entry, False)
         faulthandler.register(number, file=entry, all_threads=False, chain=False)
-        nb_dump_install(number)
-        signum = number
-    users += 1
+    except BaseException:
+        users -= 1
+        close_pipe()
+        raise
+    nb_dump_install(number)
+    signum = number
     return signum
 
 
@@ -78,14 +94,21 @@ def release():
 
 
 cdef int stop() except -1:
-    global signum, output, entry
+    global signum
     cdef int number = signum
     signum = 0
     nb_dump_uninstall(number)
     faulthandler.unregister(number)
-    os.close(output)
-    os.close(entry)
+    return close_pipe()
+
+
+cdef int close_pipe() except -1:
+    global output, entry
+    cdef int one = output, other = entry
     output = entry = -1
+    if one >= 0:
+        os.close(one)
+        os.close(other)
     return 0
 
 

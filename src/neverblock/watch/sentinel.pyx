@@ -127,7 +127,8 @@ cdef struct State:
     pthread_cond_t bell     # for the sentinel
     pthread_cond_t post     # for the reporter
     bint rung
-    int quit
+    int quit                # for the sentinel
+    bint ended              # for the reporter: nothing comes any more
     Event *first
     Event *last
     int queued
@@ -482,9 +483,12 @@ cdef class Sentinel:
                 pthread_mutex_lock(&self.state.mutex)
                 self.state.quit = True
                 pthread_cond_signal(&self.state.bell)
-                pthread_cond_signal(&self.state.post)
                 pthread_mutex_unlock(&self.state.mutex)
                 pthread_join(self.thread, NULL)
+                pthread_mutex_lock(&self.state.mutex)
+                self.state.ended = True
+                pthread_cond_signal(&self.state.post)
+                pthread_mutex_unlock(&self.state.mutex)
             self.started = False
 
     def abandon(self):
@@ -524,7 +528,7 @@ cdef class Sentinel:
         with nogil:
             pthread_mutex_lock(&state.mutex)
             state.reporter = own_thread()
-            while state.first is NULL and not state.quit:
+            while state.first is NULL and not state.ended:
                 nb_bell_wait(&state.post, &state.mutex, -1)
             pthread_mutex_unlock(&state.mutex)
             heard = now()

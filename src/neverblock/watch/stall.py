@@ -2,10 +2,10 @@
 
 import os
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Why a callback does not come to its end; the values are what reports say."""
 
     COMPUTING = "computing"
@@ -17,9 +17,6 @@ class Cause(str, Enum):
     COLLECTING = "garbage collection"
     NOT_SCHEDULED = "not scheduled by the system"
     UNKNOWN = "not known"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class Stall:
     #: How often the loop stalled at this line, this time included, and for how long in all.
     count: int = 1
     total: float = 0.0
-    #: Whether it was written to standard error already, as nobody else could while the GIL was held.
+    #: Whether it was written to standard error already: the GIL was held, nobody else could.
     told: bool = field(default=False, repr=False)
 
     def with_totals(self, count: int, total: float) -> "Stall":

@@ -37,6 +37,9 @@ class Watcher:
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
     ) -> None:
+        if signal:
+            with shared:
+                sampler.check(signal)
         self._loop = weakref.ref(loop)
         self._pulse = loop._pulse
         self._threshold = threshold
@@ -66,14 +69,10 @@ class Watcher:
         sentinel, self._sentinel = self._sentinel, None
         if sentinel is None:
             return
-        active.discard(self)
         sentinel.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
-        if not active:
-            gc.callbacks.remove(collection)
-        if self._signal is not None:
-            sampler.release()
+        give_back(self, self._signal)
 
     def abandon(self) -> None:
         """In a forked child."""
@@ -91,8 +90,12 @@ class Watcher:
             os.fsencode(stack.OUTERMOST),
             os.fsencode(current_directory()),
         )
-        if self._signal is not None:
-            sampler.acquire(self._signal)
+        try:
+            claim(self, self._signal)
+        except (OSError, RuntimeError, ValueError) as error:
+            self._stopped = True
+            report.logger.warning("the loop is not watched: %s", error)
+            return
         try:
             sentinel.start()
             thread = threading.Thread(
@@ -105,13 +108,9 @@ class Watcher:
                 raise
         except RuntimeError as error:
             self._stopped = True
-            if self._signal is not None:
-                sampler.release()
+            give_back(self, self._signal)
             report.logger.warning("the loop is not watched: %s", error)
             return
-        if not active:
-            gc.callbacks.append(collection)
-        active.add(self)
         self._sentinel, self._thread = sentinel, thread
 
     def _report(self, sentinel: Sentinel) -> None:
@@ -212,6 +211,29 @@ def current_directory() -> str:
 
 active: set[Watcher] = set()
 ledger = Ledger()
+#: For what all watchers share: `active`, the signal, the collector's callback. Re-entrant: the
+#: collector may close a forgotten loop at any moment.
+shared = threading.RLock()
+
+
+def claim(watcher: Watcher, signal: int | None) -> None:
+    """Take part in what watchers share. Raises what sampler.acquire() does, having done nothing."""
+    with shared:
+        if signal is not None:
+            sampler.acquire(signal)
+        active.add(watcher)
+        if collection not in gc.callbacks:
+            gc.callbacks.append(collection)
+
+
+def give_back(watcher: Watcher, signal: int | None) -> None:
+    """Take part no more: the last one leaves all as it was."""
+    with shared:
+        active.discard(watcher)
+        if not active and collection in gc.callbacks:
+            gc.callbacks.remove(collection)
+        if signal is not None:
+            sampler.release()
 
 
 def at_exit() -> None:
@@ -223,14 +245,15 @@ def at_exit() -> None:
 
 
 def abandon_parents_watch() -> None:
-    global ledger
+    global ledger, shared
+    shared = threading.RLock()  # A thread that is not here may hold the parent's.
+    ledger = Ledger()
     for watcher in list(active):
         watcher.abandon()
-    if active:
-        active.clear()
+    active.clear()
+    if collection in gc.callbacks:
         gc.callbacks.remove(collection)
     sampler.abandon()
-    ledger = Ledger()
 
 
 atexit.register(at_exit)
