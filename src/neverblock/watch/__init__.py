@@ -46,6 +46,10 @@ class Watch:
             )
         if self.signal is not None and not 0 <= self.signal < 65:
             raise ValueError(f"signal must be a signal's number, 0 or None, not {self.signal}")
+        if self.signal:
+            from neverblock.watch import sampler
+
+            sampler.check(self.signal)
         if self.on_stall != "log" and not callable(self.on_stall):
             raise ValueError(f'on_stall must be "log" or a function, not {self.on_stall!r}')
 

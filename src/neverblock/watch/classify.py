@@ -40,7 +40,7 @@ def classify(event: dict[str, Any]) -> tuple[Cause, str]:
         return Cause.NOT_SCHEDULED, f"{event['queued'] / watched:.0%} of the time ready to run"
     if event["collecting"]:
         return Cause.COLLECTING, ""
-    if event["cpu"] / watched >= MOST:
+    if (event["cpu"] + event["queued"]) / watched >= MOST:
         if event["told"]:
             return Cause.GIL_HELD, ""
         return Cause.COMPUTING, released if event["gil_wait"] < PATIENT else ""
@@ -52,8 +52,6 @@ def classify(event: dict[str, Any]) -> tuple[Cause, str]:
     if call is None:
         if event["in_call"]:
             return Cause.IO, f"in a system call, {released}"
-        if event["cpu"] + event["queued"] >= watched * MOST:
-            return Cause.COMPUTING, ""
         return Cause.UNKNOWN, ""
     arguments = event["arguments"]
     if call in SLEEPS:

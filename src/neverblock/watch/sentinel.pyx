@@ -4,6 +4,8 @@
   for as long as the loop sleeps. What it finds it puts in a queue.
 - A reporter, a thread of Python's, takes events out with next(). Where it does not come to it
   because the GIL is held, the sentinel itself writes the first lines to a descriptor.
+- Only then are stacks taken by signal: a thread that kept the GIL for that long, or waits for
+  it, is in C code, and its frames stand still. faulthandler can crash on frames that do not.
 - State is shared by both under `mutex`, which nobody holds while waiting for the GIL; what the
   loop's thread writes (pulse, sleep) is read by word, without a lock.
 - A forked child has neither thread: abandon() makes all of it inert there.
@@ -11,7 +13,7 @@
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset, strlen
+from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport getpid, write
 
 from neverblock.engine.clock cimport now
@@ -136,6 +138,7 @@ cdef struct State:
     unsigned long long looks
     unsigned long long lost
     # the sentinel's
+    Event found
     unsigned long long stalls
     Usage own
 
@@ -276,15 +279,18 @@ cdef void report(
                 break
             rest(self, 0.001)       # between two calls, or two turns at the same one
             call_of(thread, &event.call)
-    dump_of(thread, event.stack, STACK, 30)
     if event.call.number == SYS_futex:
         find_busy(self, event)
     if not stuck(self, beat):
         free(event)
         return
+    self.found = event[0]       # what is posted is the reporter's
     post(self, event)
-    if not taken(self, event):
-        tell(self, event)
+    if not taken(self):
+        dump_of(thread, self.found.stack, STACK, 30)
+        if self.found.busy:
+            dump_of(self.found.busy, self.found.busy_stack, STACK, 30)
+        tell(self, &self.found)
     while stuck(self, beat):
         rest(self, min(max((now() - began) / 100, 0.001), 0.05))
     event = new_event(self, beat, began, seen)
@@ -324,8 +330,6 @@ cdef void find_busy(State *self, Event *event) noexcept nogil:
     spared[0] = event.thread
     spared[1] = own_thread()
     event.busy = busiest(&threads, 0.004, spared, 2)
-    if event.busy:
-        dump_of(event.busy, event.busy_stack, STACK, 30)
 
 
 cdef void post(State *self, Event *event) noexcept nogil:
@@ -340,7 +344,7 @@ cdef void post(State *self, Event *event) noexcept nogil:
     pthread_mutex_unlock(&self.mutex)
 
 
-cdef bint taken(State *self, Event *event) noexcept nogil:
+cdef bint taken(State *self) noexcept nogil:
     """Whether the reporter gets the GIL, in five of the intervals that Python's threads have."""
     cdef Call call
     cdef double end = now() + 0.025
@@ -372,11 +376,9 @@ cdef void tell(State *self, Event *event) noexcept nogil:
     cdef double watched = event.at - event.seen
     cdef int size
     cdef bint mine
-    if self.output < 0:
-        return
     if event.used.queued >= watched / 2:
         snprintf(why, NAME, "not scheduled by the system")
-    elif event.used.cpu >= watched / 2:
+    elif event.used.cpu + event.used.queued >= watched / 2:
         snprintf(
             why, NAME, "garbage collection" if event.collecting else "computing in C, GIL held")
     elif waits_for_gil(event):
@@ -407,9 +409,11 @@ cdef void tell(State *self, Event *event) noexcept nogil:
     pthread_mutex_lock(&self.mutex)
     mine = self.queued > 0
     if mine:
-        event.told = True
+        self.last.told = True
+        memcpy(self.last.stack, event.stack, STACK)
+        memcpy(self.last.busy_stack, event.busy_stack, STACK)
     pthread_mutex_unlock(&self.mutex)
-    if mine:
+    if mine and self.output >= 0:
         write(self.output, text, min(size, <int> sizeof(text) - 1))
 
 

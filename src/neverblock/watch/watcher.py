@@ -37,9 +37,6 @@ class Watcher:
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
     ) -> None:
-        if signal:
-            with shared:
-                sampler.check(signal)
         self._loop = weakref.ref(loop)
         self._pulse = loop._pulse
         self._threshold = threshold
@@ -125,7 +122,8 @@ class Watcher:
 
     def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
         stall = self._look(sentinel, event)
-        if stack.in_debugger(stall.stack):
+        # Over before it could be looked at, or halted by a debugger.
+        if not stall.stack or stack.in_debugger(stall.stack):
             self._current = None
             return
         self._current, self._loud = ledger.began(stall, event["at"])
@@ -190,7 +188,7 @@ def culprit_of(event: dict[str, Any]) -> tuple[Place | None, str | None]:
     if event["busy"]:
         thread = stack.thread_with(event["busy"])
         places = stack.from_dump(event["busy_stack"])
-        if thread is not None and not places:
+        if thread is not None and not places and not event["told"]:
             places = stack.of_thread(thread.ident)
         return stack.own_line(places), thread.name if thread is not None else None
     working = []
