@@ -1,6 +1,9 @@
+from typing import Self, final
+
 from neverblock.multiplexers import Multiplexer
 
+@final
 class Pulse:
-    def __init__(self, multiplexer: Multiplexer) -> None: ...
+    def __new__(cls, multiplexer: Multiplexer) -> Self: ...
     @property
     def multiplexer(self) -> Multiplexer: ...

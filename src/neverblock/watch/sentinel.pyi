@@ -1,19 +1,19 @@
-from typing import Any
+from typing import Any, Self
 
 from neverblock.engine.pulse import Pulse
 
 def collection(phase: str, info: dict[str, int]) -> None: ...
 
 class Sentinel:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         pulse: Pulse,
         threshold: float,
         output: int,
         library: list[bytes],
         outermost: bytes,
         directory: bytes,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def looks(self) -> int: ...
     @property
