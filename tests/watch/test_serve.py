@@ -1,0 +1,54 @@
+"""``neverblock serve`` tells which line of a handler blocks its loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers.serving import exactly, served
+
+APP = """\
+import time
+
+async def handle(stream):
+    async for chunk in stream:
+        time.sleep(0.4)
+        await stream.send(chunk)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    with (
+        served(f"{app}:handle", "--workers", workers) as server,
+        server.connect() as client,
+    ):
+        client.sendall(b"!")
+        assert exactly(client, 1) == b"!"
+        server.wait_until_logged("loop free again after")
+        assert "app.py:5 in handle" in server.log
+        assert "hint: await asyncio.sleep(0.4)" in server.log
+
+
+def test_without_a_threshold_nobody_watches(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    with served(f"{app}:handle", "--stall-threshold", "0") as server:
+        assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1
+        with server.connect() as client:
+            client.sendall(b"!")
+            assert exactly(client, 1) == b"!"
+
+
+def test_echo_at_full_speed_is_no_stall() -> None:
+    with served("examples/echo.py:handle", "--stall-threshold", "0.05") as server:
+        with server.connect() as client:
+            for _ in range(20_000):
+                client.sendall(b"!")
+                exactly(client, 1)
+        assert server.stop() == 0
+    causes = [line for line in server.log.splitlines() if line.startswith("    ")]
+    assert all("not scheduled by the system" in line for line in causes), server.log
