@@ -15,6 +15,7 @@ import click
 from neverblock import Watch
 from neverblock.cli.loops import STALL_THRESHOLD, backend_option, factory, make_default
 from neverblock.cli.refusal import Refusal
+from neverblock.watch import AVAILABLE
 
 
 @click.command(
@@ -57,7 +58,7 @@ def run(
             f"{problem} {program}; name a script, or a module with: neverblock run -m {program}"
         )
 
-    watch = Watch(threshold=max(stall_threshold, 0.001)) if stall_threshold else None
+    watch = Watch(threshold=max(stall_threshold, 0.001)) if stall_threshold and AVAILABLE else None
 
     def start() -> int:
         make_default(factory(backend, debug, watch))

@@ -5,6 +5,7 @@ The names are those of the options of ``neverblock serve`` and of the keys of it
 
 import os
 import stat
+import sys
 from dataclasses import dataclass, fields
 from typing import Final, TypedDict
 
@@ -85,7 +86,7 @@ class Settings:
     @property
     def watch(self) -> Watch | None:
         """What watches the loop that runs the handlers; None: nobody."""
-        if self.model != "loop" or not self.stall_threshold:
+        if self.model != "loop" or not self.stall_threshold or sys.platform != "linux":
             return None
         return Watch(threshold=self.stall_threshold)
 

@@ -4,6 +4,7 @@
   (the reporter's thread) ← Watch (what a program asks for).
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cause", "Place", "Stall", "Watch"]
 
+#: Whether this system can be asked why a thread is stuck.
+AVAILABLE = sys.platform.startswith("linux")
+
 #: Below this the watch itself would be what takes the time, seconds.
 LEAST_THRESHOLD = 0.001
 
@@ -27,7 +31,8 @@ class Watch:
     A callback that runs longer than ``threshold`` seconds is told, while it runs and when it is
     over, by the logger ``neverblock.watch``. One Watch may be given to any number of loops.
 
-    Raises ValueError for a threshold or a signal that cannot be had.
+    Raises ValueError for a threshold or a signal that cannot be had, RuntimeError elsewhere than on
+    Linux.
     """
 
     threshold: float = 0.1
@@ -40,6 +45,8 @@ class Watch:
     the watch's thread."""
 
     def __post_init__(self) -> None:
+        if not AVAILABLE:
+            raise RuntimeError("the watch needs Linux: it asks proc(5) why a thread is stuck")
         if not LEAST_THRESHOLD <= self.threshold < float("inf"):
             raise ValueError(
                 f"threshold must be {LEAST_THRESHOLD} seconds or more, not {self.threshold}"
