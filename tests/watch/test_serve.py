@@ -23,7 +23,7 @@ def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)
     with (
-        served(f"{app}:handle", "--workers", workers) as server,
+        served(f"{app}:handle", "--workers", workers, "--stall-threshold", "0.1") as server,
         server.connect() as client,
     ):
         client.sendall(b"!")
@@ -36,7 +36,7 @@ def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
 def test_without_a_threshold_nobody_watches(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)
-    with served(f"{app}:handle", "--stall-threshold", "0") as server:
+    with served(f"{app}:handle") as server:
         assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1
         with server.connect() as client:
             client.sendall(b"!")

@@ -10,9 +10,6 @@ import click
 
 from neverblock import Loop, Watch, multiplexers
 
-#: Seconds that a callback may take before it is told which line blocks the loop.
-STALL_THRESHOLD = 0.1
-
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import click
 
 from neverblock.cli.config import source
-from neverblock.cli.loops import STALL_THRESHOLD
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Mode, Size, Workers
 from neverblock.errors import SettingsError
@@ -141,11 +140,11 @@ WATCH = grouped(
     option(
         "--stall-threshold",
         type=SECONDS,
-        default=STALL_THRESHOLD,
+        default=0.0,
         show_default=True,
         metavar="SECONDS",
-        help="Tell which line blocks the loop when a callback takes longer. 0: do not watch. For "
-        "the loop model.",
+        help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. "
+        "0: do not watch. For the loop model.",
     ),
 )
 

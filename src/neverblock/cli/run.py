@@ -13,7 +13,7 @@ from types import ModuleType, TracebackType
 import click
 
 from neverblock import Watch
-from neverblock.cli.loops import STALL_THRESHOLD, backend_option, factory, make_default
+from neverblock.cli.loops import backend_option, factory, make_default
 from neverblock.cli.refusal import Refusal
 from neverblock.watch import AVAILABLE
 
@@ -32,10 +32,11 @@ Examples:
 @click.option(
     "--stall-threshold",
     type=click.FloatRange(min=0),
-    default=STALL_THRESHOLD,
+    default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="Tell which line blocks the loop when a callback takes longer. 0: do not watch.",
+    help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. 0: do "
+    "not watch.",
 )
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
