@@ -67,6 +67,29 @@ def test_a_name_may_be_that_of_several() -> None:
                 ask(client)
 
 
+def test_a_server_beside_a_program_tells_all_of_a_name() -> None:
+    program = """
+import neverblock
+
+async def handle(stream): pass
+
+with neverblock.Server(handle, "fd://web") as server:
+    print(*server.urls)
+"""
+    given = activated("web=tcp=127.0.0.1", "web=tcp6=::1")
+    done = subprocess.run(
+        [*given, sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert [url.rpartition(":")[0] for url in done.stdout.split()] == [
+        "tcp://127.0.0.1",
+        "tcp://[::1]",
+    ]
+
+
 def test_others_may_be_opened_beside_them(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     binds = (f"unix://{path}", "tcp://127.0.0.1:0", "fd://3")

@@ -9,18 +9,15 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import TypeAlias
 
 from neverblock.servers.handler import AnyHandler
-from neverblock.servers.running import Listening, serve_until
+from neverblock.servers.running import Ready, serve_until
 from neverblock.servers.settings import Settings
 from neverblock.servers.shutdown import Stop
 
-
-class Run(Protocol):
-    """Serves until a signal: Server.run."""
-
-    def __call__(self, *, listening: Listening) -> int: ...
+#: Serves until a signal; how many connections were reset.
+Run: TypeAlias = Callable[[Ready], int]
 
 
 class InThread:
@@ -64,24 +61,19 @@ class InThread:
             self._reset.set_result(reset)
 
     async def _serve(self) -> int:
-        listening: list[str] = []
+        def ready(urls: tuple[str, ...], backend: str) -> None:
+            self.urls = urls
+            self._loop.set_result(asyncio.get_running_loop())
 
-        def note(url: str, model: str, backend: str) -> None:
-            listening.append(url)
-            if len(listening) == len(self._binds):
-                self.urls = tuple(listening)
-                self._loop.set_result(asyncio.get_running_loop())
-
-        return await serve_until(self._stop, self._handler, self._binds, self._settings, note)
+        return await serve_until(self._stop, self._handler, self._binds, self._settings, ready)
 
 
 class InProcess:
     """A server in a child process, with the memory of this one as it is at ``start``."""
 
-    def __init__(self, run: Run, binds: int) -> None:
+    def __init__(self, run: Run) -> None:
         self.urls: tuple[str, ...] = ()
         context = multiprocessing.get_context("fork")
-        self._binds = binds
         self._reports, reporting = context.Pipe(duplex=False)
         self._reporting = reporting
         self._process = context.Process(target=report_from, args=(run, reporting))
@@ -90,7 +82,13 @@ class InProcess:
         """Return when connections are accepted."""
         self._process.start()
         self._reporting.close()
-        self.urls = tuple(str(self._report()) for _ in range(self._binds))
+        try:
+            urls = self._report()
+        except BaseException:
+            self._reports.close()
+            raise
+        assert isinstance(urls, tuple)
+        self.urls = urls
 
     def stop(self) -> int:
         """Drain; how many connections were reset."""
@@ -120,6 +118,6 @@ class InProcess:
 def report_from(run: Run, reporting: "Connection[object, object]") -> None:
     """In the child: send the URLs, then how many connections were reset, or what went wrong."""
     try:
-        reporting.send(run(listening=lambda url, model, backend: reporting.send(url)))
+        reporting.send(run(lambda urls, backend: reporting.send(urls)))
     except BaseException as error:
         reporting.send(error)

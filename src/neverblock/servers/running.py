@@ -20,8 +20,8 @@ from neverblock.servers.workers import Supervisor
 
 logger = logging.getLogger("neverblock.server")
 
-#: Called with the URL, the model and the backend of each bind once connections are accepted.
-Listening: TypeAlias = Callable[[str, str, str], None]
+#: Called once, when connections are accepted: with the URL of each listener, and the backend.
+Ready: TypeAlias = Callable[[tuple[str, ...], str], None]
 
 SERVERS: dict[str, type[BoundedServer]] = {
     "loop": LoopServer,
@@ -47,7 +47,7 @@ async def serve_until(
     handler: AnyHandler | str,
     binds: Sequence[str],
     settings: Settings,
-    listening: Listening | None = None,
+    ready: Ready,
 ) -> int:
     """Serve until ``stop``, then drain; how many connections had to be reset.
 
@@ -63,9 +63,7 @@ async def serve_until(
         try:
             if not await started(server, stop):
                 return 0
-            for listener in listeners:
-                if listening is not None:
-                    listening(listener.url, settings.model, server.backend)
+            ready(tuple(listener.url for listener in listeners), server.backend)
             await stop.first.wait()
         except BaseException:
             await drain(server, 0, stop.second)

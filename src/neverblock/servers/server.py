@@ -1,18 +1,21 @@
 """What a program calls to serve: ``await serve(…)`` in its loop, or a Server of its own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, TypeAlias, Unpack
 
 from neverblock import Loop
 from neverblock.servers.background import InProcess, InThread
 from neverblock.servers.handler import AnyHandler, check
-from neverblock.servers.running import Listening, serve_until
+from neverblock.servers.running import Ready, serve_until
 from neverblock.servers.settings import Options, Settings
 from neverblock.servers.shutdown import stop_signals
 from neverblock.servers.target import load
 from neverblock.servers.tls.context import context_of
+
+#: Called with the URL, the model and the backend of each listener once connections are accepted.
+Listening: TypeAlias = Callable[[str, str, str], None]
 
 
 async def serve(
@@ -36,7 +39,8 @@ async def serve(
     settings = Settings(**options)
     handler = found(handler, settings)
     with stop_signals() as stop:
-        return await serve_until(stop, handler, urls(binds), settings, listening)
+        ready = told(listening, settings.model)
+        return await serve_until(stop, handler, urls(binds), settings, ready)
 
 
 class Server:
@@ -67,10 +71,12 @@ class Server:
 
     def run(self, *, listening: Listening | None = None) -> int:
         """Serve until SIGTERM or SIGINT: see ``serve``, also for what is returned and raised."""
+        return self._run(told(listening, self.settings.model))
 
+    def _run(self, ready: Ready) -> int:
         async def until_signal() -> int:
             with stop_signals() as stop:
-                return await serve_until(stop, self._handler, self._binds, self.settings, listening)
+                return await serve_until(stop, self._handler, self._binds, self.settings, ready)
 
         with asyncio.Runner(loop_factory=self._new_event_loop) as runner:
             return runner.run(until_signal())
@@ -93,7 +99,7 @@ class Server:
             raise RuntimeError("it serves already; make another Server")
         beside: InThread | InProcess
         if self.settings.model == "process" or self.settings.workers:
-            beside = InProcess(self.run, len(self._binds))
+            beside = InProcess(self._run)
         else:
             beside = InThread(self._new_event_loop, self._handler, self._binds, self.settings)
         beside.start()
@@ -115,6 +121,17 @@ class Server:
         # A supervisor runs no handler, and forks, which wants no other thread.
         watch = None if self.settings.workers else self.settings.watch
         return Loop(self._backend, watch=watch)
+
+
+def told(listening: Listening | None, model: str) -> Ready:
+    """Tells ``listening``, if anybody, of each listener."""
+
+    def ready(urls: tuple[str, ...], backend: str) -> None:
+        for url in urls:
+            if listening is not None:
+                listening(url, model, backend)
+
+    return ready
 
 
 def urls(binds: str | Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ MAX_CONNECTIONS: Final = 1024
 #: The longest silence that the kernel can be told of (tcp(7): TCP_KEEPIDLE), seconds.
 LONGEST_KEEPALIVE: Final = 32767
 
+#: Threads of a pool, if not told otherwise.
+POOL_SIZE: Final = 64
+
 #: The smallest stack that a thread can have (threading.stack_size), bytes.
 SMALLEST_STACK: Final = 32 * 1024
 
@@ -33,7 +36,7 @@ class Settings:
     """Who serves: one of MODELS."""
     workers: int = 0
     """Processes with a loop each (loop model); 0: serve in this one."""
-    pool_size: int = 64
+    pool_size: int = POOL_SIZE
     """Threads of the pool model, and of the loop model with ``offload``."""
     max_connections: int | None = None
     """Connections accepted at once; what is over waits in the kernel's listen queue. None: 1024
@@ -137,7 +140,7 @@ def check(settings: Settings) -> None:
                 f"the {model} model has no use for it; leave it out, or choose the model "
                 f"{' or '.join(models)}",
             )
-    if model == "loop" and not settings.offload and settings.pool_size != 64:
+    if model == "loop" and not settings.offload and settings.pool_size != POOL_SIZE:
         raise SettingsError("pool_size", "the loop model has a pool only with offload; add that")
     check_counts(settings)
     for name in (
