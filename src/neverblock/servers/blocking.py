@@ -253,5 +253,7 @@ def disconnect(sock: socket.socket | TlsSocket) -> None:
     """Let the kernel close the connection now, while the descriptor's number stays its owner's."""
     with suppress(OSError):  # No descriptor left: then once the owner closes it.
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nothing, sock.fileno(), inheritable=False)
-        os.close(nothing)
+        try:
+            os.dup2(nothing, sock.fileno(), inheritable=False)
+        finally:
+            os.close(nothing)
