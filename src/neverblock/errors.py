@@ -116,3 +116,19 @@ class LimitExceededError(ValueError):
 
     def __reduce__(self) -> tuple[type["LimitExceededError"], tuple[bytes, int]]:
         return type(self), (self.delimiter, self.max_bytes)
+
+
+class ResultsError(ValueError):
+    """A file of results cannot be read; ``reason`` names the place in it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ResultsError"], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class LabError(RuntimeError):
+    """A measurement cannot be made: what the server or its clients said, or what is not there."""
