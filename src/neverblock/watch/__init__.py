@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from neverblock.watch.stall import Cause, Place, Stall
+from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 if TYPE_CHECKING:
     from neverblock.loop import Loop
     from neverblock.watch.watcher import Watcher
 
-__all__ = ["Cause", "Place", "Stall", "Watch"]
+__all__ = ["Cause", "Place", "Sample", "Stall", "Watch"]
 
 #: Whether this system can be asked why a thread is stuck.
 AVAILABLE = sys.platform.startswith("linux")

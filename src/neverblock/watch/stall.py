@@ -26,6 +26,10 @@ class Place:
     file: str
     line: int
     function: str
+    #: Where in the line the expression begins and ends that was at work, in bytes of UTF-8 from 0
+    #: (PEP 657); None where it is not known, or ends in another line. Places of one line are equal.
+    column: int | None = field(default=None, compare=False)
+    end_column: int | None = field(default=None, compare=False)
 
     @property
     def shown(self) -> str:
@@ -34,6 +38,18 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.shown} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A stack that was found while a callback kept the loop, and for how much of the time."""
+
+    #: The callback's lines, innermost first.
+    stack: tuple[Place, ...]
+    #: How often it was found.
+    count: int
+    #: The time that is put down to it, in seconds.
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ class Stall:
     hint: str = ""
     #: The callback's stack, innermost first.
     stack: tuple[Place, ...] = ()
+    #: The stacks that were found while it lasted, the longest first; together its duration.
+    samples: tuple[Sample, ...] = ()
     #: Name of the asyncio task, where a task ran.
     task: str | None = None
     #: Where the thread stands that the loop waits for.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from neverblock.watch import classify, hints, report, sampler, stack
 from neverblock.watch.ledger import Ledger
 from neverblock.watch.sentinel import Sentinel, collection
-from neverblock.watch.stall import Cause, Place, Stall
+from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 if TYPE_CHECKING:
     from neverblock.loop import Loop
@@ -136,6 +136,7 @@ class Watcher:
             self._current,
             over=True,
             duration=event["at"] - event["began"],
+            samples=(Sample(self._current.stack, 1, event["at"] - event["began"]),),
             cpu=event["cpu"],
             queued=event["queued"],
         )
@@ -172,6 +173,7 @@ class Watcher:
             source=source,
             hint=hints.hint(source, cause),
             stack=places,
+            samples=(Sample(places, 1, duration),),
             task=task,
             culprit=culprit,
             culprit_thread=thread,
