@@ -348,6 +348,7 @@ cdef class Engine:
         cdef Py_ssize_t left = ready.size
         cdef object item
         cdef Handle handle
+        cdef bint failed
         while left > 0:
             left -= 1
             item = ready.pop()
@@ -358,7 +359,10 @@ cdef class Engine:
             if handle.is_cancelled:
                 continue
             pulse.callbacks += 1
-            if handle.run() < 0:
+            pulse.current = <PyObject *> handle
+            failed = handle.run() < 0
+            pulse.current = NULL
+            if failed:
                 self.report(handle)
             if not handle.repeats:
                 handle.drop()
@@ -366,11 +370,15 @@ cdef class Engine:
 
     cdef int run_other(self, object item) except -1:
         self._pulse.others += 1
-        if isinstance(item, Endpoint):
-            return self.driver.deliver(<Endpoint> item)
-        if not item._cancelled:
-            item._run()
-        return 0
+        self._pulse.current = <PyObject *> item
+        try:
+            if isinstance(item, Endpoint):
+                return self.driver.deliver(<Endpoint> item)
+            if not item._cancelled:
+                item._run()
+            return 0
+        finally:
+            self._pulse.current = NULL
 
     cdef int run_ready_debugging(self) except -1:
         cdef Py_ssize_t left = self.ready.size
@@ -386,12 +394,14 @@ cdef class Engine:
                     if (<Handle> item).is_cancelled:
                         continue
                     self._pulse.callbacks += 1
+                    self._pulse.current = <PyObject *> item
                     if (<Handle> item).run() < 0:
                         self.report(item)
                 else:
                     self.run_other(item)
             finally:
                 self._current_handle = None
+                self._pulse.current = NULL
             took = now() - began
             if took >= self.slow_callback_duration:
                 base_events.logger.warning(
