@@ -34,8 +34,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-#: Parts of one line that do know each other: the loop has a policy, the public names have an owner.
-TOGETHER = {("policy", "loop"), ("", "watch"), ("", "servers"), ("watch", ""), ("servers", "")}
+#: Parts of one line that do know each other: the loop has a policy, the public names have an owner,
+#: a server's loop is watched.
+TOGETHER = {
+    *(("policy", "loop"), ("servers", "watch")),
+    *(("", "watch"), ("", "servers"), ("watch", ""), ("servers", "")),
+}
 #: These stand where a user does: they import the public names alone.
 OUTSIDERS = {"servers", "load", "lab"}
 PRIVATE = {"_compat", "engine", "loop", "policy"}

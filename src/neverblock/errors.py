@@ -55,6 +55,24 @@ class BindError(OSError):
         return type(self), (self.url, self.reason, self.errno)
 
 
+class OutputError(OSError):
+    """A file that the watch is to write cannot be written."""
+
+    def __init__(self, path: str, reason: str, errno: int | None = None) -> None:
+        super().__init__(errno, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"cannot write {self.path}: {self.reason}; name a file in a directory that is there "
+            "and may be written"
+        )
+
+    def __reduce__(self) -> tuple[type["OutputError"], tuple[str, str, int | None]]:
+        return type(self), (self.path, self.reason, self.errno)
+
+
 class ConnectionLostError(ConnectionError):
     """The peer reset the connection, or the network gave it up: nothing more comes or goes."""
 

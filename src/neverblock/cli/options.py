@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from neverblock.cli.config import source
+from neverblock.cli.outputs import OUTPUTS
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Mode, Size, Workers
 from neverblock.errors import SettingsError
@@ -146,6 +147,7 @@ WATCH = grouped(
         help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. "
         "0: do not watch. For the loop model.",
     ),
+    *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
 )
 
 SOCKETS = grouped(

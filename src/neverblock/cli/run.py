@@ -9,11 +9,13 @@ import zipfile
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
+from typing import Any
 
 import click
 
 from neverblock import Watch
 from neverblock.cli.loops import backend_option, factory, make_default
+from neverblock.cli.outputs import chosen, output_options
 from neverblock.cli.refusal import Refusal
 from neverblock.watch import AVAILABLE
 
@@ -38,6 +40,7 @@ Examples:
     help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. 0: do "
     "not watch.",
 )
+@output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -47,6 +50,7 @@ def run(
     backend: str | None,
     debug: bool,
     stall_threshold: float,
+    **outputs: Any,
 ) -> Callable[[], int]:
     """Run a PROGRAM that uses asyncio on the loop of neverblock, unchanged.
 
@@ -59,7 +63,12 @@ def run(
             f"{problem} {program}; name a script, or a module with: neverblock run -m {program}"
         )
 
-    watch = Watch(threshold=max(stall_threshold, 0.001)) if stall_threshold and AVAILABLE else None
+    told = chosen(stall_threshold, **outputs)
+    watch = (
+        Watch(threshold=max(stall_threshold, 0.001), outputs=told)
+        if stall_threshold and AVAILABLE
+        else None
+    )
 
     def start() -> int:
         make_default(factory(backend, debug, watch))

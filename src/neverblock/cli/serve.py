@@ -131,6 +131,7 @@ def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None
     with closing(factory(backend)()) as loop:
         limits.fitted(chosen, getattr(loop, "backend", ""))
     context_of(chosen)
+    _ = chosen.watch
     for url in urls:
         check(url)
     click.echo(f"ok: {handler} under the {chosen.model} model on {', '.join(urls)}")

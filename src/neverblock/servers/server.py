@@ -64,7 +64,9 @@ class Server:
     ) -> None:
         self.settings = Settings(**options)
         self._handler = found(handler, self.settings)
-        context_of(self.settings)  # Here, and not where workers or a thread would find it out.
+        # Here, and not where workers or a thread would find it out.
+        context_of(self.settings)
+        _ = self.settings.watch
         self._binds = urls(binds)
         self._backend = backend
         self._beside: InThread | InProcess | None = None

@@ -11,6 +11,7 @@ from typing import Final, TypedDict
 
 from neverblock import Watch
 from neverblock.errors import SettingsError
+from neverblock.servers.outputs import outputs
 
 #: Every way to serve, by name.
 MODELS: Final = ("loop", "iterative", "process", "thread", "pool")
@@ -70,6 +71,13 @@ class Settings:
     stall_threshold: float = 0.0
     """Seconds that a callback of the loop model may block the loop before it is told which line
     does; 0: nobody watches. For the loops that the server makes itself."""
+    stall_log: str | None = None
+    """Append a JSON object to this file when a stall begins, and one when it is over."""
+    stall_profile: str | None = None
+    """Write the stacks of stalls to this file, folded, as flame graph tools read them. With
+    workers each has a file of its own, with its process id before the suffix."""
+    stall_annotations: bool = False
+    """Print a GitHub annotation for each line that blocked."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -88,10 +96,21 @@ class Settings:
 
     @property
     def watch(self) -> Watch | None:
-        """What watches the loop that runs the handlers; None: nobody."""
+        """What watches the loop that runs the handlers; None: nobody.
+
+        Raises SettingsError for a file that cannot be written.
+        """
         if self.model != "loop" or not self.stall_threshold or sys.platform != "linux":
             return None
-        return Watch(threshold=self.stall_threshold)
+        return Watch(
+            threshold=self.stall_threshold,
+            outputs=outputs(
+                stall_log=self.stall_log,
+                stall_profile=self.stall_profile,
+                stall_annotations=self.stall_annotations,
+                several=self.workers > 0,
+            ),
+        )
 
 
 class Options(TypedDict, total=False):
@@ -115,6 +134,9 @@ class Options(TypedDict, total=False):
     handler_timeout: float | None
     drain_timeout: float
     stall_threshold: float
+    stall_log: str | None
+    stall_profile: str | None
+    stall_annotations: bool
 
 
 #: Which models a setting is for, and what the others would do with it.
@@ -124,6 +146,9 @@ ONLY_FOR: Final = {
     "pool_size": ("pool", "loop"),
     "max_connections": ("loop", "process", "thread", "pool"),
     "stack_size": ("thread", "pool"),
+    "stall_log": ("loop",),
+    "stall_profile": ("loop",),
+    "stall_annotations": ("loop",),
 }
 
 
@@ -159,6 +184,10 @@ def check(settings: Settings) -> None:
         )
     if 0 < settings.stall_threshold < 0.001:
         raise SettingsError("stall_threshold", "below 0.001 seconds every callback is a stall")
+    if not settings.stall_threshold:
+        for name in ("stall_log", "stall_profile", "stall_annotations"):
+            if getattr(settings, name):
+                raise SettingsError(name, "nobody watches; give a stall_threshold, such as 0.1")
     for name in ("idle_timeout", "handler_timeout"):
         if getattr(settings, name) == 0:
             raise SettingsError(name, "0 seconds would end every connection; leave it out for none")

@@ -5,17 +5,28 @@
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from neverblock.watch.outputs import Annotations, Folded, JsonLines, Output
 from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 if TYPE_CHECKING:
     from neverblock.loop import Loop
     from neverblock.watch.watcher import Watcher
 
-__all__ = ["Cause", "Place", "Sample", "Stall", "Watch"]
+__all__ = [
+    "Annotations",
+    "Cause",
+    "Folded",
+    "JsonLines",
+    "Output",
+    "Place",
+    "Sample",
+    "Stall",
+    "Watch",
+]
 
 #: Whether this system can be asked why a thread is stuck.
 AVAILABLE = sys.platform.startswith("linux")
@@ -43,6 +54,8 @@ class Watch:
     on_stall: Callable[[Stall], object] | Literal["log"] = "log"
     """Called with each Stall as well, when it is found and when it is over (``stall.over``), in
     the watch's thread."""
+    outputs: Sequence[Output] = ()
+    """Where else stalls are told: files, metrics, annotations."""
 
     def __post_init__(self) -> None:
         if not AVAILABLE:
@@ -59,10 +72,16 @@ class Watch:
             sampler.check(self.signal)
         if self.on_stall != "log" and not callable(self.on_stall):
             raise ValueError(f'on_stall must be "log" or a function, not {self.on_stall!r}')
+        for output in self.outputs:
+            if not isinstance(output, Output):
+                raise ValueError(
+                    f'outputs must be outputs, such as JsonLines("stalls.jsonl"), not {output!r}'
+                )
+        object.__setattr__(self, "outputs", tuple(self.outputs))
 
     def attach(self, loop: "Loop") -> "Watcher":
         """What watches that loop, once it runs."""
         from neverblock.watch.watcher import Watcher
 
         called = self.on_stall if callable(self.on_stall) else None
-        return Watcher(loop, self.threshold, self.signal, called)
+        return Watcher(loop, self.threshold, self.signal, called, self.outputs)

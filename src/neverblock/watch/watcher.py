@@ -11,12 +11,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from neverblock.watch import classify, hints, report, sampler, stack
 from neverblock.watch.ledger import Ledger
+from neverblock.watch.outputs import Output
+from neverblock.watch.outputs.output import attempt
 from neverblock.watch.sentinel import Sentinel, collection
 from neverblock.watch.stall import Cause, Place, Sample, Stall
 
@@ -36,12 +38,14 @@ class Watcher:
         threshold: float,
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
+        outputs: Sequence[Output] = (),
     ) -> None:
         self._loop = weakref.ref(loop)
         self._pulse = loop._pulse
         self._threshold = threshold
         self._signal = signal
         self._on_stall = on_stall
+        self._outputs = outputs
         self._sentinel: Sentinel | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -70,6 +74,8 @@ class Watcher:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
         give_back(self, self._signal)
+        for output in self._outputs:
+            attempt(output, output.flush)
 
     def abandon(self) -> None:
         """In a forked child."""
@@ -109,6 +115,9 @@ class Watcher:
             report.logger.warning("the loop is not watched: %s", error)
             return
         self._sentinel, self._thread = sentinel, thread
+        for output in self._outputs:
+            if (loop := self._loop()) is not None:
+                attempt(output, output.begin, loop)
 
     def _report(self, sentinel: Sentinel) -> None:
         while (event := sentinel.next()) is not None:
@@ -146,6 +155,8 @@ class Watcher:
     def _tell(self, stall: Stall, loud: bool) -> None:
         if loud:
             report.log(stall)
+        for output in self._outputs:
+            attempt(output, output.tell, stall)
         if self._on_stall is not None:
             self._on_stall(stall)
 

@@ -1,0 +1,29 @@
+"""Where a server's watch tells of stalls, from the server's settings."""
+
+from collections.abc import Callable
+from functools import partial
+
+from neverblock.errors import OutputError, SettingsError
+from neverblock.watch import Annotations, Folded, JsonLines, Output
+
+
+def outputs(
+    *,
+    stall_log: str | None = None,
+    stall_profile: str | None = None,
+    stall_annotations: bool = False,
+    several: bool = False,
+) -> list[Output]:
+    """``several`` processes have these settings. Raises SettingsError for what is not writable."""
+    made: list[Output] = [Annotations()] if stall_annotations else []
+    files: list[tuple[str, str | None, Callable[[str], Output]]] = [
+        ("stall_log", stall_log, JsonLines),
+        ("stall_profile", stall_profile, partial(Folded, per_process=several)),
+    ]
+    for name, path, make in files:
+        if path is not None:
+            try:
+                made.append(make(path))
+            except OutputError as error:
+                raise SettingsError(name, str(error)) from None
+    return made

@@ -1,0 +1,84 @@
+"""Annotations of a pull request, as GitHub's and others' runners read them from standard output.
+
+- Each line of the program is told once in a process, and ten of them at most, the worst first:
+  that is what GitHub shows of one step.
+- What is not the line's fault is not told.
+https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+"""
+
+import os
+import threading
+
+from neverblock.watch.ledger import seconds
+from neverblock.watch.outputs.output import Output
+from neverblock.watch.report import why
+from neverblock.watch.stall import Cause, Place, Stall
+
+#: Warnings that GitHub shows of one step.
+MOST = 10
+
+
+class Annotations(Output):
+    """A warning for each line that blocked, printed when a loop is closed and at exit."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def tell(self, stall: Stall) -> None:
+        if not stall.over or stall.place is None or stall.cause is Cause.NOT_SCHEDULED:
+            return
+        where = stall.place.file, stall.place.line
+        with self._lock:
+            if where not in self._told:
+                self._found[where] = stall
+
+    def flush(self) -> None:
+        with self._lock:
+            found = sorted(self._found.values(), key=lambda stall: -stall.total)
+            chosen = found[: MOST - len(self._told)]
+            self._told |= {(stall.place.file, stall.place.line) for stall in chosen if stall.place}
+            self._found.clear()
+        # A line of its own, whatever was printed before it.
+        text = "".join(f"{annotation(stall)}\n" for stall in chosen)
+        if text:
+            print(f"\n{text}", end="", flush=True)
+
+    def forget(self) -> None:
+        self._lock = threading.RLock()
+        #: The newest of each line; its total is all that the line took.
+        self._found: dict[tuple[str, int], Stall] = {}
+        self._told: set[tuple[str, int]] = set()
+
+
+def annotation(stall: Stall) -> str:
+    """The command."""
+    times = f", {stall.count} times" if stall.count > 1 else ""
+    properties = [f"title={property_of(f'Event loop blocked for {seconds(stall.total)}{times}')}"]
+    if stall.place is not None and (file := in_repository(stall.place)) is not None:
+        properties = [f"file={property_of(file)}", f"line={stall.place.line}", *properties]
+    lines = [f"{stall.source or stall.place}: {why(stall)}"]
+    if stall.hint:
+        lines.append(f"hint: {stall.hint}")
+    message = data("\n".join(lines))
+    return f"::warning {','.join(properties)}::{message}"
+
+
+def in_repository(place: Place) -> str | None:
+    """The file, from the repository's root; None: it is not of it."""
+    try:
+        root = os.path.realpath(os.environ.get("GITHUB_WORKSPACE") or os.getcwd())
+    except OSError:  # The directory was removed.
+        return None
+    file = os.path.realpath(place.file)
+    below = file.removeprefix(os.path.join(root, ""))
+    return None if below == file else below
+
+
+def data(text: str) -> str:
+    """A message, escaped as actions/toolkit's command does."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def property_of(text: str) -> str:
+    """A property's value, escaped."""
+    return data(text).replace(":", "%3A").replace(",", "%2C")
