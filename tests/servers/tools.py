@@ -10,6 +10,7 @@ from tests.servers.serving import PATIENCE
 
 #: The Debian packages that have them (`make system-packages`).
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "openssl": "openssl",
     "prlimit": "util-linux",

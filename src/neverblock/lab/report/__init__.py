@@ -1,0 +1,36 @@
+"""The report of a comparison: one HTML file that needs no network, made from its results."""
+
+from pathlib import Path
+from typing import Final
+
+from neverblock.errors import LabError
+from neverblock.lab.results import Results
+from neverblock.lab.results import write as write_file
+
+__all__ = ["NAME", "render", "write"]
+
+#: The file's name, beside results.json.
+NAME: Final = "index.html"
+
+
+def render(results: Results, baseline: Results | None = None) -> str:
+    """The page as text; with an older run, what changed since.
+
+    Raises LabError where what draws the charts is not installed.
+    """
+    try:
+        from neverblock.lab.report.page import page
+    except ModuleNotFoundError as error:
+        if error.name not in ("altair", "jinja2", "markupsafe", "vl_convert"):
+            raise
+        raise LabError(
+            f"the report needs {error.name}, which is not installed: pip install 'neverblock[lab]'"
+        ) from None
+    return page(results, baseline)
+
+
+def write(results: Results, directory: Path, baseline: Results | None = None) -> Path:
+    """Put the page into a directory, whole or not at all. Raises OSError and LabError."""
+    path = directory / NAME
+    write_file(path, render(results, baseline))
+    return path
