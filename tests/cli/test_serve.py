@@ -162,7 +162,7 @@ def test_python_s_own_checks_find_nothing() -> None:
             assert ask(client, b"hello") == b"hello"
             reset(rude)
             assert server.stop() == 0
-        [draining] = server.log.splitlines()
+        [draining] = server.own_log.splitlines()
         assert "SIGTERM: draining" in draining
 
 

@@ -48,7 +48,7 @@ def test_json_is_an_object_on_each_line(app: str, how: tuple[str, ...]) -> None:
             client.sendall(b"fail")
             assert exactly(client, 10) == b""
         assert server.stop() == 0
-        logged = records(server.log)
+        logged = records(server.own_log)
     [failure] = [record for record in logged if record["level"] == "ERROR"]
     [draining] = [record for record in logged if record["message"].startswith("SIGTERM: draining")]
     assert failure["level"] == "ERROR"
@@ -68,7 +68,7 @@ def test_what_a_handler_logs_is_one_line_too(app: str) -> None:
         with server.connect() as client:
             assert exactly(client, 10) == b"told"
         assert server.stop() == 0
-        [told, _] = records(server.log)
+        [told, _] = records(server.own_log)
     assert told["logger"] == "app"
     assert told["message"] == "two\nlines, 5"
     assert told["customer"] == 7
@@ -84,7 +84,7 @@ def test_counts_are_fields(app: str, model: str) -> None:
                 assert exactly(client, 5) == b"hello"
             server.send()
             server.wait()
-        [aborted] = [record for record in records(server.log) if "count" in record]
+        [aborted] = [record for record in records(server.own_log) if "count" in record]
     assert aborted["count"] == 2
     assert aborted["model"] == model
     assert aborted["level"] == "WARNING"
@@ -93,6 +93,6 @@ def test_counts_are_fields(app: str, model: str) -> None:
 def test_text_has_time_level_and_message(app: str) -> None:
     with served(f"{app}:telling") as server:
         assert server.stop() == 0
-        [line] = server.log.splitlines()
+        [line] = server.own_log.splitlines()
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO neverblock\.server: SIGTERM: draining.*"
     assert re.fullmatch(pattern, line)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverblock.cli.values import Mode, Size, Workers
+from neverblock.cli.values import Mode, Size, Threshold, Workers
+from neverblock.watch import LEAST_THRESHOLD
 
 
 @given(st.integers(0, 0o7777))
@@ -37,6 +38,21 @@ def test_anything_else_is_refused(text: str) -> None:
 
 def test_auto_is_a_worker_at_least() -> None:
     assert Workers().convert("auto", None, None) >= 1
+
+
+@given(st.just(0.0) | st.floats(LEAST_THRESHOLD, 1e9))
+def test_a_threshold_is_seconds(seconds: float) -> None:
+    assert Threshold().convert(str(seconds), None, None) == seconds
+
+
+def test_a_threshold_may_be_off() -> None:
+    assert Threshold().convert("off", None, None) == 0
+
+
+@pytest.mark.parametrize("text", ["", "on", "-0.1", "0.0009", "inf", "nan"])
+def test_what_is_no_threshold_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match='write seconds, like 0.1, or "off"'):
+        Threshold().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["", " ", "-1", "0x10", "8", "0o", "777777", "\u0667"])

@@ -37,7 +37,7 @@ def test_shows_what_one_thread_can_hold() -> None:
     table = rows(shown.stdout)
     assert table["idle connections held"] == ["0", "300"]
     if sys.platform == "linux":
-        assert table["threads of the server"] == ["", "1"]
+        assert table["threads of the server"] == ["", "1, and 2 of the watch"]
         assert re.fullmatch(r"\d+\.\d\d KiB", table["memory per idle connection"][1])
     for name in ("commands/s, one after another", "latency p50", "latency p99"):
         assert all(re.match(r"[\d,]+", cell) for cell in table[name])

@@ -64,6 +64,12 @@ def peak(pid: int) -> int:
     return sum(number(each, "VmHWM") - number(each, "RssFile") for each in (pid, *children(pid)))
 
 
+def threads(pid: int, watch: bool = False) -> int:
+    """How many it has, those of the watch aside."""
+    names = [task.joinpath("comm").read_text() for task in of(pid, "task").iterdir()]
+    return sum(watch or name != "nb-watch\n" for name in names)
+
+
 def of(pid: int, name: str) -> Path:
     if not Path("/proc/self/status").exists():
         pytest.skip("the system does not tell what a process holds")

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,10 @@ PATIENCE = 60.0
 
 #: Every model, and the loop's with workers: options of the command line.
 WAYS = [*(("--model", model) for model in MODELS), ("--workers", "2")]
+
+
+#: What each report of the watch begins with; its other lines are indented.
+WATCH = re.compile("neverblock: (?:the )?loop ")
 
 
 @dataclass
@@ -152,6 +157,11 @@ class Process:
             assert line, f"ended without logging {text!r}: {self.log}"
             self.log += line
 
+    @property
+    def own_log(self) -> str:
+        """The same without what the watch tells."""
+        return without_watch(self.log)
+
     def wait(self) -> int:
         """Wait until it ends; the exit code."""
         assert self.process.stderr is not None
@@ -162,6 +172,17 @@ class Process:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.send(number)
         return self.wait()
+
+
+def without_watch(log: str) -> str:
+    """A log without what the watch tells: on a busy machine it may have something to say."""
+    kept = []
+    watch = False
+    for line in log.splitlines(keepends=True):
+        watch = bool(WATCH.search(line)) or (watch and line.startswith("    "))
+        if not watch:
+            kept.append(line)
+    return "".join(kept)
 
 
 @contextmanager

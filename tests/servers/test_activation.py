@@ -143,7 +143,7 @@ def test_what_is_meant_for_another_process_is_left_alone(tmp_path: Path) -> None
         (("a=deaf=",), None, "fd://3: it does not listen; pass on one that does (Accept=no)"),
         (("a=file=",), None, "fd://3: no socket was passed on as that (Socket operation on non"),
         (("a=tcp=127.0.0.1",), "fd://b", "no socket of that name was passed on; there is a"),
-        (("a=tcp=127.0.0.1",), "fd://9", "fd://9: no socket was passed on as that (Bad file"),
+        (("a=tcp=127.0.0.1",), "fd://99", "fd://99: no socket was passed on as that (Bad file"),
         (("a=tcp=127.0.0.1",), f"fd://{10**30}", "no socket was passed on as that ("),
         (("a=tcp=127.0.0.1",), "fd://", "write the number or the name of a socket, like fd://3"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers.crowd import ask_each, crowd, descriptors_for
 from tests.servers.models.matrix import APP
-from tests.servers.proc import descriptors, eventually, holdings, number
+from tests.servers.proc import descriptors, eventually, holdings, threads
 from tests.servers.serving import exactly, served
 from tests.servers.wire import ask
 
@@ -37,7 +37,7 @@ def test_the_loop_model_holds_15_000_connections_in_one_thread(say: Say) -> None
         crowd(server, count) as clients,
     ):
         ask_each(clients, b"first")
-        assert number(server.pid, "Threads") == 1
+        assert threads(server.pid) == 1
         assert len(descriptors(server.pid)) > count
         ask_each(clients[::-1], b"again")
         assert server.stop() == 0

@@ -82,7 +82,7 @@ def test_a_plain_handler_is_offloaded(app: str) -> None:
             for number, client in enumerate(clients):
                 assert exactly(client, 1) == b"%d" % number
         assert server.stop() == 0
-        assert server.log.count("\n") == 1
+        assert server.own_log.count("\n") == 1
 
 
 def test_more_clients_than_threads_wait_for_one(app: str) -> None:
@@ -164,7 +164,7 @@ def test_a_reader_and_a_writer_will_do(app: str) -> None:
         client.shutdown(socket.SHUT_WR)
         assert everything(client) == b"bye"
         assert server.stop() == 0
-        assert server.log.count("\n") == 1
+        assert server.own_log.count("\n") == 1
 
 
 def test_a_failing_reader_and_writer_ends_its_own_connection(app: str) -> None:

@@ -163,7 +163,7 @@ def test_code_that_cannot_be_loaded_changes_nothing(app: str) -> None:
             rewrite(app, text)
             server.send(signal.SIGHUP)
             server.wait_until_logged("cannot reload, those before go on: ")
-            line = server.log.splitlines()[-1]
+            line = server.own_log.splitlines()[-1]
             assert "ERROR" in line
             server.log = ""
             with server.connect() as client:

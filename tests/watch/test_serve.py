@@ -23,7 +23,7 @@ def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)
     with (
-        served(f"{app}:handle", "--workers", workers, "--stall-threshold", "0.1") as server,
+        served(f"{app}:handle", "--workers", workers) as server,
         server.connect() as client,
     ):
         client.sendall(b"!")
@@ -33,10 +33,11 @@ def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
         assert "hint: await asyncio.sleep(0.4)" in server.log
 
 
-def test_without_a_threshold_nobody_watches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("off", ["off", "0"])
+def test_off_leaves_no_thread(tmp_path: Path, off: str) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)
-    with served(f"{app}:handle") as server:
+    with served(f"{app}:handle", "--stall-threshold", off) as server:
         assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1
         with server.connect() as client:
             client.sendall(b"!")

@@ -13,13 +13,13 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 import neverblock
 from neverblock.watch import Stall, Watch, watcher
 from neverblock.watch.ledger import Ledger
+from tests.servers.proc import eventually
 
 THRESHOLD = 0.05
 #: Long enough to be found on a busy machine.
@@ -143,7 +143,7 @@ def test_a_closed_loop_leaves_neither_thread_nor_signal_nor_descriptor() -> None
         return len(os.listdir("/proc/self/task"))
 
     assert neverblock.run(main(), watch=Watch()) == len(threads) + 2
-    assert os.listdir("/proc/self/task") == threads
+    eventually(lambda: os.listdir("/proc/self/task") == threads)  # They may be about to end.
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
 
@@ -290,26 +290,6 @@ def test_an_exit_while_stuck_is_quick_and_quiet() -> None:
     assert done.returncode == 0, done.stderr
     assert "time.sleep(60)" not in done.stderr  # a program of -c has no lines
     assert "<string>:6 in block" in done.stderr
-
-
-@pytest.mark.parametrize("command", ["run", "run --stall-threshold 0.1"])
-def test_the_command_watches_where_it_is_told_to(tmp_path: Path, command: str) -> None:
-    (tmp_path / "app.py").write_text(
-        "import asyncio, time\nasync def main():\n    time.sleep(0.4)\nasyncio.run(main())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "neverblock", *command.split(), "app.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    if command != "run":
-        assert "and counting: app.py:3 in main" in done.stderr
-        assert "hint: await asyncio.sleep(0.4)" in done.stderr
-    else:
-        assert done.stderr == ""
 
 
 def test_what_cannot_be_had_is_refused() -> None:

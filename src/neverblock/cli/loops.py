@@ -1,14 +1,18 @@
 """Which event loop the commands run on: the one place that names it."""
 
 import asyncio
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import click
 
 from neverblock import Loop, Watch, multiplexers
+from neverblock.watch import Output
+
+logger = logging.getLogger("neverblock.watch")
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -44,6 +48,18 @@ def factory(backend: str | None, debug: bool = False, watch: Watch | None = None
         return loop
 
     return new_event_loop
+
+
+def watching(threshold: float, outputs: Iterable[Output] = ()) -> Watch | None:
+    """What watches the loops of a command; None: nobody, and where that was not asked for a
+    warning says why."""
+    if not threshold:
+        return None
+    try:
+        return Watch(threshold=threshold, outputs=tuple(outputs))
+    except RuntimeError as error:
+        logger.warning("the loop is not watched: %s", error)
+        return None
 
 
 def make_default(new_event_loop: LoopFactory) -> None:

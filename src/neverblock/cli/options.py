@@ -13,9 +13,10 @@ import click
 from neverblock.cli.config import source
 from neverblock.cli.outputs import OUTPUTS
 from neverblock.cli.refusal import Refusal
-from neverblock.cli.values import Mode, Size, Workers
+from neverblock.cli.values import Mode, Size, Threshold, Workers
 from neverblock.errors import SettingsError
 from neverblock.servers.settings import MODELS, Settings
+from neverblock.watch import Watch
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -140,12 +141,11 @@ WATCH = grouped(
     "Watch",
     option(
         "--stall-threshold",
-        type=SECONDS,
-        default=0.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. "
-        "0: do not watch. For the loop model.",
+        type=Threshold(),
+        default=Watch.threshold,
+        metavar="SECONDS|off",
+        help="Tell which line blocks the loop when a callback takes longer. off, or 0: do not "
+        "watch. For the loop model.",
     ),
     *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
 )

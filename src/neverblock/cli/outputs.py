@@ -36,7 +36,7 @@ def chosen(threshold: float, **options: Any) -> list[Output]:
     """What these options of ``run`` make. Raises Refusal."""
     asked = [name for name, value in options.items() if value]
     if asked and not threshold:
-        raise Refusal(f"{spelled(asked[0])}: nobody watches; add --stall-threshold 0.1")
+        raise Refusal(f"{spelled(asked[0])}: nobody watches; leave out --stall-threshold off")
     try:
         return outputs(**options)
     except SettingsError as error:

@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from neverblock import Watch
-from neverblock.cli.loops import backend_option, factory, make_default
+from neverblock.cli.loops import backend_option, factory, make_default, watching
 from neverblock.cli.outputs import chosen, output_options
 from neverblock.cli.refusal import Refusal
-from neverblock.watch import AVAILABLE
+from neverblock.cli.values import Threshold
 
 
 @click.command(
@@ -33,12 +33,11 @@ Examples:
 @click.option("--debug", is_flag=True, help="Turn the debug mode of asyncio on.")
 @click.option(
     "--stall-threshold",
-    type=click.FloatRange(min=0),
-    default=0.0,
+    type=Threshold(),
+    default=Watch.threshold,
     show_default=True,
-    metavar="SECONDS",
-    help="Tell which line blocks the loop when a callback takes longer; 0.1 is a good start. 0: do "
-    "not watch.",
+    metavar="SECONDS|off",
+    help="Tell which line blocks the loop when a callback takes longer. off, or 0: do not watch.",
 )
 @output_options
 @click.argument("program")
@@ -64,14 +63,9 @@ def run(
         )
 
     told = chosen(stall_threshold, **outputs)
-    watch = (
-        Watch(threshold=max(stall_threshold, 0.001), outputs=told)
-        if stall_threshold and AVAILABLE
-        else None
-    )
 
     def start() -> int:
-        make_default(factory(backend, debug, watch))
+        make_default(factory(backend, debug, watching(stall_threshold, told)))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0

@@ -10,7 +10,7 @@ import click
 
 from neverblock.cli import logs
 from neverblock.cli.config import config_option
-from neverblock.cli.loops import backend_option, factory
+from neverblock.cli.loops import backend_option, factory, watching
 from neverblock.cli.options import (
     GroupedCommand,
     GroupedOption,
@@ -112,6 +112,8 @@ def serve(
         urls = choose(binds)
         if check_only:
             return checked(handler, urls, chosen, backend)
+        if chosen.model == "loop":
+            watching(chosen.stall_threshold)  # Here, and not in each of the workers.
         # By name: workers import it themselves, and anew after SIGHUP.
         server = Server(handler, urls, backend=backend, **options)
         reset = server.run(listening=partial(announce, chosen))

@@ -1,4 +1,5 @@
-"""Values of options as people write them: ``auto`` workers, a size with a suffix, an octal mode.
+"""Values of options as people write them: ``auto`` workers, a size with a suffix, an octal mode,
+a threshold that may be ``off``.
 
 Each says in ``accepts`` what it may be in a config file, which has numbers of its own.
 """
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from neverblock.servers.settings import workers_for_this_machine
+from neverblock.watch import LEAST_THRESHOLD
 
 #: What these make of a text, in the words of click: its later versions tell checkers the type.
 if TYPE_CHECKING:
     Number = click.ParamType[int]
+    Seconds = click.ParamType[float]
 else:
-    Number = click.ParamType
+    Number = Seconds = click.ParamType
 
 SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -69,3 +72,28 @@ class Mode(Number):
         if found is None:
             self.fail(f"write an octal mode, like 0660, not {value!r}", param, context)
         return int(found[1], 8)
+
+
+class Threshold(Seconds):
+    """Seconds that a callback may take, or ``off``, which is 0: nobody watches."""
+
+    name = "threshold"
+    accepts: ClassVar = (int, float, str)
+    words = 'seconds, like 0.1, or "off"'
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        if value == "off":
+            return 0.0
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not (seconds == 0 or LEAST_THRESHOLD <= seconds < float("inf")):
+            self.fail(
+                f"write {self.words}, and no less than {LEAST_THRESHOLD}, not {value!r}",
+                param,
+                context,
+            )
+        return seconds

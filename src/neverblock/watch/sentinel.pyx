@@ -29,9 +29,12 @@ cdef extern from * nogil:
     """
     #include <pthread.h>
     #include <signal.h>
+    #include <sys/prctl.h>
     #include <sys/syscall.h>
     #include <time.h>
 
+    /* What ps -T and top -H show of the calling thread. */
+    #define nb_be_named() prctl(PR_SET_NAME, "nb-watch")
     #define nb_peek(place) __atomic_load_n(place, __ATOMIC_RELAXED)
     #define nb_listen(place, whom) __atomic_store_n(place, whom, __ATOMIC_SEQ_CST)
     #define nb_flag(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
@@ -76,6 +79,7 @@ cdef extern from * nogil:
         pass
     ctypedef unsigned long pthread_t
     long SYS_futex
+    void nb_be_named() noexcept
     unsigned long long nb_peek(unsigned long long *place) noexcept
     void nb_listen(void **place, void *whom) noexcept
     int nb_flag(int *place) noexcept
@@ -197,6 +201,7 @@ cdef void *body(void *argument) noexcept nogil:
     cdef double moment, previous = now(), seen = 0, began = 0, pause = -1
     cdef bint held = False
     cdef int slept = 0
+    nb_be_named()
     memset(&before, 0, sizeof(before))
     while True:
         rest(self, pause)
@@ -531,7 +536,9 @@ cdef class Sentinel:
         cdef const char *name
         with nogil:
             pthread_mutex_lock(&state.mutex)
-            state.reporter = own_thread()
+            if not state.reporter:
+                nb_be_named()
+                state.reporter = own_thread()
             while state.first is NULL and not state.ended:
                 nb_bell_wait(&state.post, &state.mutex, -1)
             pthread_mutex_unlock(&state.mutex)

@@ -97,7 +97,7 @@ class Watcher:
             claim(self, self._signal)
         except (OSError, RuntimeError, ValueError) as error:
             self._stopped = True
-            report.logger.warning("the loop is not watched: %s", error)
+            unwatched(error)
             return
         try:
             sentinel.start()
@@ -112,7 +112,7 @@ class Watcher:
         except RuntimeError as error:
             self._stopped = True
             give_back(self, self._signal)
-            report.logger.warning("the loop is not watched: %s", error)
+            unwatched(error)
             return
         self._sentinel, self._thread = sentinel, thread
         for output in self._outputs:
@@ -222,6 +222,8 @@ def current_directory() -> str:
 
 active: set[Watcher] = set()
 ledger = Ledger()
+#: Whether somebody was told that there is no watch to be had.
+refused = False
 #: For what all watchers share: `active`, the signal, the collector's callback. Re-entrant: the
 #: collector may close a forgotten loop at any moment.
 shared = threading.RLock()
@@ -245,6 +247,14 @@ def give_back(watcher: Watcher, signal: int | None) -> None:
             gc.callbacks.remove(collection)
         if signal is not None:
             sampler.release()
+
+
+def unwatched(error: Exception) -> None:
+    """Say once that a watch cannot be had, and why: the loop runs all the same."""
+    global refused
+    if not refused:
+        refused = True
+        report.logger.warning("the loop is not watched: %s", error)
 
 
 def at_exit() -> None:
