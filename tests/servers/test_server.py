@@ -1,5 +1,6 @@
 """Server and serve in programs: beside a test, alone until a signal, what they refuse."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -52,6 +53,42 @@ def test_serves_beside_the_program(model: str, tmp_path: Path) -> None:
         if thread is not threading.main_thread():
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+ON_ANOTHER_LOOP = """
+import asyncio, sys
+import neverblock, uvloop
+from tests.servers.test_server import by_writer, pid
+
+async def main():
+    tell = lambda url, model, backend: print(url, flush=True)
+    handler = {"stream": pid, "writer": by_writer}[sys.argv[1]]
+    await neverblock.serve(handler, "tcp://127.0.0.1:0", listening=tell)
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+async def by_writer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    writer.write(b"loop %d" % os.getpid())
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("handler", ["stream", "writer"])
+def test_serves_on_another_loop(handler: str) -> None:
+    pytest.importorskip("uvloop")
+    command = [sys.executable, "-c", ON_ANOTHER_LOOP, handler]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with connected(url) as client:
+            client.sendall(b"?")
+            assert client.recv(100).decode() == f"loop {process.pid}"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("model", MODELS)

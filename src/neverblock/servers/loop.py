@@ -174,8 +174,8 @@ class LoopStream(Stream, asyncio.Protocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asked what it is: the transports of other loops need not be asyncio's.
+        self._transport = transport = cast("asyncio.Transport", transport)
         if self._scheme == "unix":
             # The kernel tells who it is only as long as the socket is open.
             self._peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)

@@ -63,8 +63,7 @@ class ReaderWriterConnection(asyncio.Protocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)
         self.peer = peer_text(transport.get_extra_info("socket"), self._scheme, self._address)
         if not self._server.settings.nodelay:  # The loop has turned it on.
             set_accepted(transport.get_extra_info("socket"), self._server.settings)

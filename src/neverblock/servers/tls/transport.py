@@ -81,9 +81,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # What the raw transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         assert self._protocol is not None
-        self._raw = transport
+        self._raw = cast("asyncio.Transport", transport)
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT, self._take_too_long)
         self._protocol.connection_made(self)
 
