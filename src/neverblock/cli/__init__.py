@@ -1,4 +1,4 @@
-"""The command line: ``neverblock run``, ``serve``, ``info``. Thin: each command is a file here.
+"""The command line: ``neverblock run``, ``serve``, ``compare``, ``info``. Thin: a file for each.
 
 A command returns what is left to do once click is out of the way, or None: a program that
 ``run`` starts must see neither click's frames nor its handling of exceptions.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 
+from neverblock.cli.compare import compare
 from neverblock.cli.info import info
 from neverblock.cli.refusal import one_line
 from neverblock.cli.run import run
@@ -27,7 +28,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (run, serve, info):
+for command in (run, serve, compare, info):
     commands.add_command(command)
 
 

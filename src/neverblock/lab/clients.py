@@ -1,0 +1,168 @@
+"""The clients of a measurement, as processes of their own on their own cores.
+
+- ``load`` is ``neverblock load``; what it found comes back as its JSON object.
+- ``crowd`` holds connections that had one answer each, as long as the ``with`` lasts.
+"""
+
+import json
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from neverblock.errors import LabError
+from neverblock.lab.server import pinned
+
+#: Descriptors of a client that are no connections.
+SPARE: Final = 64
+#: Seconds that a load may take beyond its own time: to start, to connect everybody, to sum up.
+GRACE: Final = 60.0
+PATIENCE: Final = 5.0
+
+#: What runs ``neverblock load``.
+LOAD: Final = (sys.executable, "-m", "neverblock", "load")
+
+
+def room(connections: int) -> str | None:
+    """Why one process cannot have so many connections; None: it can."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or connections + SPARE <= hard:
+        return None
+    return (
+        f"{connections:,} connections need {connections + SPARE:,} descriptors, and the hard limit "
+        f"is {hard:,}; raise it: ulimit -Hn {connections + SPARE}"
+    )
+
+
+def load(
+    url: str,
+    *,
+    cores: frozenset[int],
+    connections: int,
+    duration: float,
+    warmup: float = 0.0,
+    size: int = 1024,
+    rate: float | None = None,
+    idle: int = 0,
+    timeout: float = 10.0,
+    meanwhile: Callable[[], None] = lambda: time.sleep(0.05),
+    command: tuple[str, ...] = LOAD,
+) -> Mapping[str, Any]:
+    """Run ``neverblock load``, calling ``meanwhile`` until it ends; its result. Raises LabError."""
+    options: dict[str, Any] = {
+        "connections": connections,
+        "duration": duration,
+        "warmup": warmup,
+        "size": size,
+        "rate": rate,
+        "idle": idle or None,
+        "timeout": timeout,
+    }
+    arguments = [
+        part
+        for name, value in options.items()
+        if value is not None
+        for part in (f"--{name}", f"{value:g}" if isinstance(value, float) else str(value))
+    ]
+    with pinned(cores):
+        process = subprocess.Popen(
+            [*command, url, *arguments, "--json", "-"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + warmup + duration + timeout + GRACE
+    try:
+        while not ended(process):
+            if time.monotonic() > deadline:
+                raise LabError("the load does not end")
+            meanwhile()
+        output, errors = process.communicate()
+    finally:
+        process.kill()
+        process.communicate()
+    try:
+        found: Mapping[str, Any] = json.loads(output)
+    except ValueError:
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise LabError(f"the load gave no result: {lines[-1]}") from None
+    return found
+
+
+def ended(process: "subprocess.Popen[str]") -> bool:
+    """Its output is a few lines, which a pipe has room for."""
+    return process.poll() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Connections that are held."""
+
+    connected: int
+    answered: int
+    failure: str
+    """What went wrong first; "" where everybody was answered."""
+    seconds: float
+    """From the first connect to the last answer."""
+    _process: "subprocess.Popen[str]"
+    _patience: float
+
+    def probe(self) -> float:
+        """Seconds in which one client more is answered. Raises LabError where it is not."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        seconds = answer(self._process, 2 * self._patience)["seconds"]
+        if seconds is None:
+            raise LabError(f"one client more is not answered within {self._patience:g} s")
+        return float(seconds)
+
+
+@contextmanager
+def crowd(
+    port: int,
+    count: int,
+    *,
+    cores: frozenset[int],
+    message: bytes = b"x",
+    patience: float = PATIENCE,
+) -> Iterator[Crowd]:
+    """Hold so many connections; who was not answered within ``patience`` seconds is told."""
+    request = {"port": port, "count": count, "message": message.hex(), "patience": patience}
+    with (
+        pinned(cores),
+        subprocess.Popen(
+            [sys.executable, "-m", "neverblock.lab.crowd", json.dumps(request)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            # Each client may keep the others waiting; the last word comes when none is left.
+            told = answer(process, GRACE + patience * 4)
+            yield Crowd(**told, _process=process, _patience=patience)
+        finally:
+            process.kill()
+
+
+def answer(process: "subprocess.Popen[str]", timeout: float) -> Mapping[str, Any]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    if not select.select([process.stdout], [], [], timeout)[0]:
+        raise LabError(f"the clients did not come to an end within {timeout:g} s")
+    line = process.stdout.readline()
+    if not line:
+        lines = process.stderr.read().strip().splitlines()
+        raise LabError(f"the clients ended: {lines[-1] if lines else 'they said nothing'}")
+    found: Mapping[str, Any] = json.loads(line)
+    return found

@@ -1,0 +1,175 @@
+"""The run: rounds over all cases of all experiments, in an order of its own in each round.
+
+- What stands side by side in the results is measured side by side in time: round 1 of everything,
+  then round 2. The order is drawn from the seed, so a run can be repeated as it was.
+- After each round, and when it is interrupted, what was measured is told to ``keep``.
+- A case that cannot be measured is tried once. One that fails is told, and tried in the next round.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
+from typing import Final
+
+from neverblock.errors import LabError
+from neverblock.lab import machine
+from neverblock.lab.experiment import Bench, Case, Experiment, Found, Unmeasurable, bench
+from neverblock.lab.results import (
+    CaseKey,
+    Description,
+    Missing,
+    Results,
+    Row,
+    Verdict,
+    key,
+    summaries,
+)
+from neverblock.lab.settings import Settings
+
+#: Spread of a metric over its rounds past which it is told that figures vary: typical, of all.
+SPREAD: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A case, in a round."""
+
+    experiment: Experiment
+    case: Case
+    round: int
+
+
+def plan(experiments: Sequence[Experiment], settings: Settings) -> list[Step]:
+    """Every step in order."""
+    steps: list[Step] = []
+    for number in range(1, settings.rounds + 1):
+        cases = [
+            Step(experiment, case, number)
+            for experiment in experiments
+            for case in experiment.cases(settings)
+        ]
+        random.Random(f"{settings.seed} {number}").shuffle(cases)
+        steps += cases
+    return steps
+
+
+@dataclass
+class Run:
+    """A comparison under way; what it finds is in ``results``."""
+
+    experiments: Sequence[Experiment]
+    settings: Settings
+    command: str
+    keep: Callable[[Results], None]
+    """Called after each round with what there is, and at the end."""
+    steps: list[Step] = field(init=False)
+    failures: list[str] = field(default_factory=list)
+    """What went wrong, a line each."""
+    _rows: list[Row] = field(default_factory=list)
+    _missing: dict[tuple[str, CaseKey], Missing] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.steps = plan(self.experiments, self.settings)
+        self._started = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._facts = machine.facts()
+        self._before = machine.moment()
+
+    def measure(self) -> Iterator[Step]:
+        """Measure everything; each step is yielded before it is measured.
+
+        To stop early, let an interrupt go through it: what was measured is kept.
+        """
+        place = bench(self.settings)
+        number = 1
+        try:
+            for step in self.steps:
+                if step.round > number:
+                    number = step.round
+                    self.keep(self.results(complete=False))
+                yield step
+                self._measure(step, place)
+        except BaseException:
+            self.keep(self.results(complete=False))
+            raise
+        self.keep(self.results())
+
+    def _measure(self, step: Step, place: Bench) -> None:
+        experiment, case = step.experiment, step.case
+        where = experiment.name, key(case)
+        if where in self._missing and self._missing[where].reason not in self.failures:
+            return
+        try:
+            # All of a case, or nothing.
+            measured = list(experiment.measure(case, place))
+        except Unmeasurable as error:
+            self._missing[where] = Missing(experiment=experiment.name, case=case, reason=str(error))
+        except (LabError, OSError) as error:
+            reason = f"round {step.round} failed: {error}"
+            self.failures.append(reason)
+            self._missing[where] = Missing(experiment=experiment.name, case=case, reason=reason)
+        else:
+            self._rows += [
+                Row(
+                    experiment=experiment.name,
+                    case=case,
+                    round=step.round,
+                    metric=metric.name,
+                    unit=metric.unit,
+                    value=metric.value,
+                )
+                for metric in measured
+            ]
+
+    def results(self, complete: bool = True) -> Results:
+        """All that is known by now."""
+        rows = tuple(self._rows)
+        return Results(
+            started=self._started,
+            command=self.command,
+            machine=self._facts,
+            versions=machine.versions(self.settings.peers),
+            settings=self.settings.record(),
+            experiments=tuple(map(described, self.experiments)),
+            rows=rows,
+            missing=tuple(self._missing.values()),
+            verdicts=judged(self.experiments, rows),
+            doubts=(*machine.doubts(self._before, machine.moment()), *varied(rows)),
+            complete=complete,
+        )
+
+
+def described(experiment: Experiment) -> Description:
+    handler = "HANDLER " if experiment.uses_handler else ""
+    return Description(
+        name=experiment.name,
+        title=experiment.title,
+        question=experiment.question,
+        method=experiment.method,
+        command=f"neverblock compare {handler}--experiment {experiment.name}",
+        charts=experiment.charts,
+    )
+
+
+def judged(experiments: Sequence[Experiment], rows: Sequence[Row]) -> tuple[Verdict, ...]:
+    return tuple(
+        verdict
+        for experiment in experiments
+        for verdict in experiment.verdicts(Found(experiment.name, rows))
+    )
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """A sentence where the rounds do not agree well."""
+    spreads = []
+    for experiment, metric in {(row.experiment, row.metric) for row in rows}:
+        if metric in ("throughput", "time per wake-up"):
+            found = summaries(rows, experiment, metric).values()
+            spreads += [summary.spread for summary in found if summary.rounds > 1]
+    if not spreads:
+        return [] if not rows or max(row.round for row in rows) > 1 else ["one round only"]
+    typical = median(spreads)
+    if typical <= SPREAD:
+        return []
+    return [f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}"]

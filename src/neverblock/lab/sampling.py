@@ -1,0 +1,87 @@
+"""What a server used within a window of time, from readings taken all along.
+
+- A reading costs little, and is not taken more often than a tenth of the time goes into them.
+- Between two readings what grows is taken to grow evenly.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from neverblock.lab.server import Server, Told
+from neverblock.lab.tree import Counts
+
+PAUSE: Final = 0.05
+SHARE: Final = 0.1
+
+
+def between(times: Sequence[float], values: Sequence[float], at: float) -> float:
+    """The value at a time, between those before and after; the outermost beyond them."""
+    after = bisect_left(times, at)
+    if after == 0:
+        return values[0]
+    if after == len(times):
+        return values[-1]
+    before = after - 1
+    share = (at - times[before]) / (times[after] - times[before])
+    return values[before] + share * (values[after] - values[before])
+
+
+@dataclass
+class Sampler:
+    """Readings of a server; ``take`` is called again and again while its load runs."""
+
+    server: Server
+    statistics: bool = False
+    """Whether its loop has some to tell."""
+    _counts: list[Counts] = field(default_factory=list)
+    _told: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+
+    def _note(self, answers: Sequence[Told]) -> None:
+        self._told += [(at, flat(told)) for at, told in answers]
+
+    def take(self) -> None:
+        begun = time.monotonic()
+        if self.statistics:
+            self._note(self.server.told())
+            self.server.ask()
+        self._counts.append(self.server.tree.counts())
+        cost = time.monotonic() - begun
+        time.sleep(max(PAUSE, cost / SHARE - cost))
+
+    def finish(self) -> None:
+        """Once the load is over. Raises LabError where the server has gone."""
+        self.server.check()
+        self._counts.append(self.server.tree.counts())
+        if self.statistics:
+            self._note(self.server.last_told())
+
+    def used(self, name: str, begin: float, end: float) -> float:
+        """How much one of the fields of Counts grew."""
+        times = [each.at for each in self._counts]
+        values = [float(getattr(each, name)) for each in self._counts]
+        return between(times, values, end) - between(times, values, begin)
+
+    def most(self, name: str) -> float:
+        return max(float(getattr(each, name)) for each in self._counts)
+
+    def counted(self, name: str, begin: float, end: float) -> float | None:
+        """How much one of the loop's statistics grew; None where it has none of that name."""
+        found = [(at, told[name]) for at, told in self._told if name in told]
+        if not found:
+            return None
+        times, values = zip(*found, strict=True)
+        return between(times, values, end) - between(times, values, begin)
+
+
+def flat(told: object, prefix: str = "") -> dict[str, float]:
+    """The numbers in nested dictionaries, by names like ``multiplexer.waits``."""
+    found: dict[str, float] = {}
+    if isinstance(told, dict):
+        for name, value in told.items():
+            found |= flat(value, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(told, int | float):
+        found[prefix] = float(told)
+    return found

@@ -1,0 +1,186 @@
+"""What a comparison shows in the terminal: how far it is, the medians, what is missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from neverblock.lab import words
+from neverblock.lab.baseline import Change, Pair, within
+from neverblock.lab.experiment import Case, Experiment
+from neverblock.lab.results import CaseKey, Results, key, summaries
+from neverblock.lab.run import Run, Step
+
+#: Of a console that is no terminal: a log, a pipe.
+WIDTH = 120
+#: Changes that are listed; the rest is counted.
+LISTED = 20
+
+
+def console() -> Console:
+    made = Console(stderr=False, highlight=False)
+    return made if made.is_terminal else Console(width=WIDTH, highlight=False)
+
+
+def name(case: Case | CaseKey) -> str:
+    """A case in one line: texts as they are, numbers with their names."""
+    items = case.items() if isinstance(case, Mapping) else case
+    words_first = sorted(items, key=lambda item: not isinstance(item[1], str))
+    return ", ".join(
+        value if isinstance(value, str) else f"{number(value)} {label}"
+        for label, value in words_first
+    )
+
+
+def number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+@contextmanager
+def progress(run: Run, shown: Console) -> Iterator[None]:
+    """Measure, and show how far it is. No thread draws meanwhile: nothing else runs."""
+    seconds = [step.experiment.seconds(step.case, run.settings) for step in run.steps]
+    shown.print(
+        f"{len(run.steps):,} measurements in {run.settings.rounds} "
+        f"round{'s' if run.settings.rounds > 1 else ''}, about {minutes(sum(seconds))}"
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=shown, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=sum(seconds))
+        done, number = 0.0, 0
+        for step, cost in zip(run.measure(), seconds, strict=True):
+            if not shown.is_terminal and step.round > number:
+                number = step.round
+                shown.print(f"round {number} of {run.settings.rounds}")
+            bar.update(task, completed=done, description=escape(described(step, run)))
+            bar.refresh()
+            done += cost
+        yield
+
+
+def described(step: Step, run: Run) -> str:
+    return f"round {step.round} of {run.settings.rounds}: {step.experiment.name}, {name(step.case)}"
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def show(results: Results, experiments: Sequence[Experiment], shown: Console) -> None:
+    """Tables, verdicts, what is missing, and doubts."""
+    for experiment in experiments:
+        if any(row.experiment == experiment.name for row in results.rows):
+            shown.print(table(results, experiment))
+    for verdict in results.verdicts:
+        shown.print(f"\n[bold]{escape(verdict.title)}[/bold]\n{escape(verdict.text)}")
+    for (where, reason), cases in missing(results).items():
+        shown.print(f"\n[yellow]not measured[/yellow] ({where}): {escape(reason)}")
+        shown.print(escape("; ".join(cases)), style="dim")
+    for doubt in results.doubts:
+        shown.print(f"\n[yellow]doubt[/yellow]: {escape(doubt)}")
+
+
+def table(results: Results, experiment: Experiment) -> Table:
+    """The medians of an experiment: a line for each case, in the order of its cases."""
+    found = {
+        metric: summaries(results.rows, experiment.name, metric) for metric in experiment.table
+    }
+    cases = list(dict.fromkeys(case for each in found.values() for case in each))
+    labels = list(dict.fromkeys(label for case in cases for label, _ in in_order(results, case)))
+    made = Table(title=experiment.title, title_justify="left")
+    for label in labels:
+        made.add_column(label, justify="left")
+    for metric in experiment.table:
+        made.add_column(metric, justify="right")
+    for case in sorted(cases, key=lambda case: order(dict(case), labels)):
+        values = dict(case)
+        cells = [number(values[label]) if label in values else "" for label in labels]
+        for metric in experiment.table:
+            summary = found[metric].get(case)
+            cells.append("" if summary is None else words.shown(summary.median, summary.unit))
+        made.add_row(*cells)
+    return made
+
+
+def in_order(results: Results, case: CaseKey) -> list[tuple[str, Any]]:
+    """The items of a case in the order that they were written in."""
+    for row in results.rows:
+        if key(row.case) == case:
+            return list(row.case.items())
+    return list(case)
+
+
+def order(values: Mapping[str, Any], labels: Sequence[str]) -> tuple[Any, ...]:
+    """Numbers by size, texts by the alphabet, what a case lacks first."""
+    return tuple((str(type(values.get(label))), values.get(label) or 0) for label in labels)
+
+
+def missing(results: Results) -> dict[tuple[str, str], list[str]]:
+    """Cases by experiment and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in results.missing:
+        found.setdefault((each.experiment, each.reason), []).append(name(each.case))
+    return found
+
+
+def show_changes(
+    found: Sequence[Change],
+    gone: Sequence[tuple[str, CaseKey]],
+    pairs: Sequence[Pair],
+    tolerance: float,
+    shown: Console,
+) -> None:
+    """What differs from the older run."""
+    moved = sorted(
+        (each for each in found if each.moved(tolerance)),
+        key=lambda each: (not each.worse(tolerance), -abs(each.ratio - 1)),
+    )
+    worse = sum(each.worse(tolerance) for each in moved)
+    shown.print(
+        f"\n[bold]Beside the older run[/bold]: {len(found):,} medians in both, {len(moved):,} "
+        f"moved by more than {tolerance:.0%}, {worse:,} for the worse"
+    )
+    if moved:
+        made = Table()
+        for label in ("", "experiment", "case", "metric"):
+            made.add_column(label)
+        for label in ("before", "now", "change"):
+            made.add_column(label, justify="right")
+        for each in moved[:LISTED]:
+            made.add_row(
+                "[red]worse[/red]" if each.worse(tolerance) else "",
+                each.experiment,
+                escape(name(each.case)),
+                each.metric,
+                words.shown(each.before.median, each.before.unit),
+                words.shown(each.after.median, each.after.unit),
+                f"{each.ratio - 1:+.0%}" if each.ratio < 10 else f"× {each.ratio:,.0f}",
+            )
+        shown.print(made)
+        if len(moved) > LISTED:
+            shown.print(f"and {len(moved) - LISTED:,} more")
+    for where, case in gone:
+        shown.print(f"[red]gone[/red]: {where}, {escape(name(case))} could be measured before")
+    if pairs:
+        swapped = [each for each in pairs if not each.same]
+        same = len(pairs) - len(swapped)
+        close = sum(each.closeness <= tolerance for each in swapped)
+        shown.print(
+            f"Order by throughput: the same in {same:,} of {len(pairs):,} pairs "
+            f"({same / len(pairs):.1%})"
+            + (
+                f"; of the {len(swapped):,} others {close:,} were within {tolerance:.0%} of each "
+                f"other"
+                if swapped
+                else ""
+            )
+        )
+        count, steady = within(found, tolerance)
+        shown.print(
+            f"Medians of throughput within {tolerance:.0%} of before: {steady:,} of {count:,} "
+            f"({steady / count:.1%})"
+        )

@@ -1,0 +1,73 @@
+"""A run beside an older one: what moved, what became worse, whether the order is the same."""
+
+from typing import Any
+
+import pytest
+
+from neverblock.lab.baseline import changes, gone, pairs, within
+from neverblock.lab.results import Missing, Results, Row, key
+
+
+def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()) -> Results:
+    rows = [
+        Row(experiment="e", case=case, round=number, metric=metric, unit="s", value=value)
+        for case, metric, values in figures
+        for number, value in enumerate(values, 1)
+    ]
+    return Results(
+        started="",
+        command="",
+        machine={},
+        versions={},
+        settings={},
+        rows=tuple(rows),
+        missing=tuple(Missing(experiment="e", case=case, reason="no") for case in missing),
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "worse"),
+    [
+        ("throughput", [100.0], [80.0], True),
+        ("throughput", [100.0], [120.0], False),
+        ("throughput", [100.0], [95.0], False),
+        ("latency p99", [1.0, 1.1, 0.9], [1.5, 1.6, 1.4], True),
+        ("latency p99", [1.0, 1.1, 0.9], [0.5, 0.6, 0.4], False),
+        ("latency p99", [1.0, 2.0, 0.9], [1.5, 1.6, 1.4], False),  # Among those of before.
+        ("threads", [1.0], [100.0], False),
+        ("errors", [0.0], [5.0], True),
+        ("errors", [0.0], [0.0], False),
+    ],
+)
+def test_what_became_worse(
+    metric: str, before: list[float], after: list[float], worse: bool
+) -> None:
+    [change] = changes(results(({"a": 1}, metric, before)), results(({"a": 1}, metric, after)))
+    assert change.worse(0.1) == worse
+
+
+def test_only_what_both_have_is_compared() -> None:
+    old = results(({"a": 1}, "m", [1.0]), ({"a": 2}, "m", [1.0]))
+    new = results(({"a": 1}, "m", [1.0]), ({"a": 3}, "m", [1.0]), missing=[{"a": 2}, {"a": 4}])
+    assert [change.case for change in changes(old, new)] == [key({"a": 1})]
+    assert gone(old, new) == [("e", key({"a": 2}))]
+
+
+def test_the_order_of_ways_is_that_of_before_or_not() -> None:
+    def run(loop: float, thread: float, process: float) -> Results:
+        values = {"loop": loop, "thread": thread, "process": process}
+        figures = [
+            ({"model": model, "connections": connections}, "throughput", [value])
+            for connections in (1, 10)
+            for model, value in values.items()
+        ]
+        return results(*figures)
+
+    found = changes(run(100.0, 50.0, 48.0), run(105.0, 45.0, 49.0))
+    compared = pairs(found)
+    assert len(compared) == 6  # Of those with 1 client, and with 10.
+    swapped = [pair for pair in compared if not pair.same]
+    assert len(swapped) == 2
+    assert {dict(pair.one)["model"] for pair in swapped} == {"thread"}
+    assert all(pair.closeness < 0.1 for pair in swapped)
+    assert within(found, 0.06) == (6, 4)

@@ -1,0 +1,116 @@
+"""``neverblock compare`` as a person uses it: short runs, what is kept, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neverblock.lab.results import load, summaries
+from tests.servers.serving import PATIENCE, ROOT, neverblock, neverblock_here
+
+SAMPLE = Path(__file__).with_name("sample.json")
+
+
+def test_an_experiment_is_measured_kept_and_shown_again(tmp_path: Path) -> None:
+    ended = neverblock(
+        "compare",
+        "--experiment",
+        "scanning",
+        "--quick",
+        "--backends",
+        "poll,select",
+        "--out",
+        str(tmp_path / "report"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    results = load(tmp_path / "report" / "results.json")
+    assert results.complete
+    looked_at = summaries(results.rows, "scanning", "descriptors looked at")
+    counts = {
+        dict(case)["idle"]: found.median
+        for case, found in looked_at.items()
+        if dict(case)["backend"] == "poll"
+    }
+    assert counts[10_000] > 9_000 > counts[0]
+    [reason] = {each.reason for each in results.missing}
+    assert reason.startswith("select cannot watch descriptor 1024: it can watch 0 to 1023 only")
+    [verdict] = results.verdicts
+    assert verdict.facts["poll, growth"].value > 2
+    for fact in verdict.facts.values():
+        for row in fact.rows:
+            assert any(
+                (each.case, each.metric) == (row["case"], row["metric"]) for each in results.rows
+            )
+    again = neverblock("compare", "--from", str(tmp_path / "report" / "results.json"))
+    assert again.returncode == 0
+    assert verdict.title in " ".join(again.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--experiment", "scaning"], "there is no scaning; did you mean scanning?"),
+        (["--models", "thraed"], "there is no thraed; did you mean thread?"),
+        (["--models", "x"], "there are loop, workers, iterative"),
+        (["--models", ","], "--models: name one of loop"),
+        (["--backends", "epol"], "did you mean epoll?"),
+        (["--connections", "1,0"], "write numbers from 1 on, like 1,10,100, not '0'"),
+        (["--connections", "ten"], "not 'ten'"),
+        (["--from", "nothing.json"], "cannot read nothing.json: No such file"),
+        (["--baseline", "nothing.json"], "cannot read nothing.json: No such file"),
+        (["--from", __file__], "not JSON"),
+        (["--from", str(SAMPLE), "app.py:handle"], "--from measures nothing; leave out app.py"),
+        (["--out", "/proc/nothing"], "cannot write in /proc/nothing"),
+        (["--out", __file__], "File exists; name another folder"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_the_run(arguments: list[str], told: str) -> None:
+    ended = neverblock_here("compare", *arguments)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_run_is_held_against_an_older_one(tmp_path: Path) -> None:
+    same = neverblock_here("compare", "--from", str(SAMPLE), "--baseline", str(SAMPLE))
+    assert same.returncode == 0
+    assert "100.0%" in same.stdout
+    document = json.loads(SAMPLE.read_text())
+    for row in document["rows"]:
+        if row["metric"] == "throughput" and row["case"].get("backend") == "epoll":
+            row["value"] *= 0.5
+    slower = tmp_path / "slower.json"
+    slower.write_text(json.dumps(document))
+    worse = neverblock_here("compare", "--from", str(slower), "--baseline", str(SAMPLE))
+    assert worse.returncode == 1
+    assert "worse" in worse.stdout
+    allowed = neverblock_here(
+        "compare", "--from", str(slower), "--baseline", str(SAMPLE), "--tolerance", "0.6"
+    )
+    assert allowed.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-u", "-m", "neverblock", "compare", "--experiment", "scanning"]
+    command += ["--rounds", "50", "--backends", "epoll", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        try:
+            while "round 2 of 50" not in (line := process.stdout.readline()):
+                assert line
+            os.kill(process.pid, number)
+            rest, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 130, rest
+    results = load(tmp_path / "results.json")
+    assert not results.complete
+    assert {row.round for row in results.rows} >= {1}
+    assert not list(tmp_path.glob(".*"))
