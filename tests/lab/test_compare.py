@@ -39,6 +39,7 @@ def test_an_experiment_is_measured_kept_and_shown_again(tmp_path: Path) -> None:
     [reason] = {each.reason for each in results.missing}
     assert reason.startswith("select cannot watch descriptor 1024: it can watch 0 to 1023 only")
     [verdict] = results.verdicts
+    assert verdict.title in (tmp_path / "report" / "index.html").read_text()
     assert verdict.facts["poll, growth"].value > 2
     for fact in verdict.facts.values():
         for row in fact.rows:

@@ -1,7 +1,6 @@
 """``neverblock compare``: what each way to serve costs. Thin: neverblock.lab measures."""
 
 import difflib
-import os
 import shlex
 import signal
 import sys
@@ -16,8 +15,9 @@ from neverblock import multiplexers
 from neverblock.cli.options import GroupedCommand, GroupedOption
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Size
-from neverblock.errors import ResultsError
+from neverblock.errors import LabError, ResultsError
 from neverblock.lab import baseline as older
+from neverblock.lab import report
 from neverblock.lab.experiments import NAMES, load
 from neverblock.lab.results import Results
 from neverblock.lab.results import load as load_results
@@ -221,8 +221,6 @@ def compare(
             return INTERRUPTED
     terminal.show(results, experiments, console)
     keep(results, before, out)
-    if out is not None:
-        console.print(f"\nkept in {out}", markup=False)
     if before is not None:
         changes = older.changes(before, results)
         gone = older.gone(before, results)
@@ -334,10 +332,14 @@ def read(path: Path) -> Results:
 
 
 def keep(results: Results, before: Results | None, out: Path | None) -> None:
-    """Write what there is into the folder, if one was named."""
+    """Write the results and their report into the folder, if one was named."""
     if out is None:
         return
     try:
         results.save(out / RESULTS)
+        path = report.write(results, out, before)
     except OSError as error:
-        raise Refusal(f"cannot write {os.fspath(out)}: {error.strerror}") from None
+        raise Refusal(f"cannot write in {out}: {error.strerror}") from None
+    except LabError as error:
+        raise Refusal(f"{out / RESULTS} is kept, but {error}") from None
+    click.echo(f"\nreport: {path}")
