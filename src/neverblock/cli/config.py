@@ -15,7 +15,7 @@ import click
 from neverblock.cli.refusal import Refusal
 
 #: Options whose value is a file; a handler's is one as far as the colon.
-PATHS = {"certfile", "keyfile", "client-ca", "stall-log", "stall-profile"}
+PATHS = {"certfile", "keyfile", "client-ca", "stall-log", "stall-profile", "metrics-file"}
 
 #: What cannot stand in a file: asked for each time, or about files themselves.
 LEFT_OUT = {"config", "check", "help"}

@@ -23,6 +23,11 @@ OUTPUTS: Final[dict[str, dict[str, Any]]] = {
         "is_flag": True,
         "help": "Print GitHub annotations (::warning …) for the lines that blocked, when it ends.",
     },
+    "--metrics-file": {
+        "metavar": "FILE.prom",
+        "help": "Write metrics to this file every few seconds, in Prometheus' text format, for "
+        "node_exporter's textfile collector.",
+    },
 }
 
 

@@ -78,6 +78,9 @@ class Settings:
     workers each has a file of its own, with its process id before the suffix."""
     stall_annotations: bool = False
     """Print a GitHub annotation for each line that blocked."""
+    metrics_file: str | None = None
+    """Write metrics to this file every few seconds, in Prometheus' text format. With workers each
+    has a file of its own."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -108,6 +111,7 @@ class Settings:
                 stall_log=self.stall_log,
                 stall_profile=self.stall_profile,
                 stall_annotations=self.stall_annotations,
+                metrics_file=self.metrics_file,
                 several=self.workers > 0,
             ),
         )
@@ -137,6 +141,7 @@ class Options(TypedDict, total=False):
     stall_log: str | None
     stall_profile: str | None
     stall_annotations: bool
+    metrics_file: str | None
 
 
 #: Which models a setting is for, and what the others would do with it.
@@ -149,6 +154,7 @@ ONLY_FOR: Final = {
     "stall_log": ("loop",),
     "stall_profile": ("loop",),
     "stall_annotations": ("loop",),
+    "metrics_file": ("loop",),
 }
 
 
@@ -185,7 +191,7 @@ def check(settings: Settings) -> None:
     if 0 < settings.stall_threshold < 0.001:
         raise SettingsError("stall_threshold", "below 0.001 seconds every callback is a stall")
     if not settings.stall_threshold:
-        for name in ("stall_log", "stall_profile", "stall_annotations"):
+        for name in ("stall_log", "stall_profile", "stall_annotations", "metrics_file"):
             if getattr(settings, name):
                 raise SettingsError(name, "nobody watches; give a stall_threshold, such as 0.1")
     for name in ("idle_timeout", "handler_timeout"):

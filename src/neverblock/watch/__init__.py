@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from neverblock.watch.outputs import Annotations, Folded, JsonLines, Output
+from neverblock.watch.outputs import (
+    Annotations,
+    Folded,
+    JsonLines,
+    MetricsFile,
+    OpenTelemetry,
+    Output,
+    Prometheus,
+)
 from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 if TYPE_CHECKING:
@@ -21,8 +29,11 @@ __all__ = [
     "Cause",
     "Folded",
     "JsonLines",
+    "MetricsFile",
+    "OpenTelemetry",
     "Output",
     "Place",
+    "Prometheus",
     "Sample",
     "Stall",
     "Watch",

@@ -1,0 +1,153 @@
+"""What metrics are made of: stalls by cause, and the counts of the watched loops.
+
+- Nothing here grows with what a program does: causes and buckets are few, lines are not kept.
+- A loop is held weakly. Its counts stay when it is closed: counters never go back.
+"""
+
+import asyncio
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from neverblock.watch.outputs.output import Output
+from neverblock.watch.stall import Cause, Stall
+
+#: Upper bounds of buckets, seconds.
+STALL_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LOOP_BOUNDS: Final = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Histograms of a loop's statistics that are passed on.
+LENGTHS: Final = ("turn_seconds", "callback_seconds", "lag_seconds")
+
+
+@dataclass(slots=True)
+class Lengths:
+    """How many were as long as each bound at most, how many there were, and for how long."""
+
+    bounds: tuple[float, ...]
+    at_most: list[int] = field(default_factory=list)
+    count: int = 0
+    sum: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.at_most = self.at_most or [0] * len(self.bounds)
+
+    def observe(self, seconds: float) -> None:
+        self.count += 1
+        self.sum += seconds
+        for index, bound in enumerate(self.bounds):
+            if seconds <= bound:
+                self.at_most[index] += 1
+
+    def __iadd__(self, other: "Lengths") -> "Lengths":
+        self.at_most = [a + b for a, b in zip(self.at_most, other.at_most, strict=True)]
+        self.count += other.count
+        self.sum += other.sum
+        return self
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of one loop, or of several together."""
+
+    turns: int = 0
+    callbacks: int = 0
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Counts") -> "Counts":
+        self.turns += other.turns
+        self.callbacks += other.callbacks
+        for name, lengths in other.lengths.items():
+            self.lengths.setdefault(name, Lengths(LOOP_BOUNDS)).__iadd__(lengths)
+        return self
+
+
+class Watched:
+    """A loop, with what it had counted when it was last looked at."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._last = Counts()
+
+    @property
+    def open(self) -> bool:
+        loop = self._loop()
+        return loop is not None and not loop.is_closed()
+
+    def counts(self) -> Counts:
+        loop = self._loop()
+        if loop is not None and hasattr(loop, "statistics"):
+            self._last = counts_of(loop.statistics())
+        return self._last
+
+
+def counts_of(statistics: dict[str, Any]) -> Counts:
+    return Counts(
+        statistics["turns"],
+        statistics["callbacks"],
+        {
+            name: Lengths(
+                LOOP_BOUNDS,
+                [found.at_most(bound) for bound in LOOP_BOUNDS],
+                found.count,
+                found.sum,
+            )
+            for name in LENGTHS
+            if (found := statistics.get(name)) is not None
+        },
+    )
+
+
+class Measures(Output):
+    """Keeps count. The base of outputs that show metrics."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lock = threading.RLock()
+        self._stalls = dict.fromkeys(Cause, 0)
+        self._seconds = dict.fromkeys(Cause, 0.0)
+        self._lengths = Lengths(STALL_BOUNDS)
+        self._going_on = 0
+        self._loops: list[Watched] = []
+        self._closed = Counts()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._loops.append(Watched(loop))
+
+    def tell(self, stall: Stall) -> None:
+        with self._lock:
+            if not stall.over:
+                self._going_on += 1
+                return
+            self._going_on = max(self._going_on - 1, 0)
+            self._stalls[stall.cause] += 1
+            self._seconds[stall.cause] += stall.duration
+            self._lengths.observe(stall.duration)
+
+    def flush(self) -> None:
+        with self._lock:
+            for watched in [each for each in self._loops if not each.open]:
+                self._closed += watched.counts()
+                self._loops.remove(watched)
+            if not self._loops:
+                self._going_on = 0
+
+    def forget(self) -> None:
+        self._clear()
+
+    def loops(self) -> Counts:
+        """Of all loops, closed ones included."""
+        with self._lock:
+            total = Counts()
+            total += self._closed
+            for watched in self._loops:
+                total += watched.counts()
+            return total
+
+
+def label(cause: Cause) -> str:
+    """A cause as the value of a label: ``gil_held``."""
+    return cause.name.lower()
