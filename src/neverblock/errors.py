@@ -150,3 +150,15 @@ class ResultsError(ValueError):
 
 class LabError(RuntimeError):
     """A measurement cannot be made: what the server or its clients said, or what is not there."""
+
+
+class PlanError(ValueError):
+    """A load that cannot be made as planned; ``name`` is the field of the plan."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["PlanError"], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
