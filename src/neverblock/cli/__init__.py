@@ -1,4 +1,4 @@
-"""The command line: ``run``, ``serve``, ``load``, ``compare``, ``info``. Thin: a file for each.
+"""The command line: ``run``, ``serve``, ``watch``, ``load``, ``compare`` … Thin: a file for each.
 
 A command returns what is left to do once click is out of the way, or None: a program that
 ``run`` starts must see neither click's frames nor its handling of exceptions.
@@ -14,6 +14,7 @@ from neverblock.cli.load import load
 from neverblock.cli.refusal import one_line
 from neverblock.cli.run import run
 from neverblock.cli.serve import serve
+from neverblock.cli.watch import watch
 
 
 @click.group(
@@ -29,7 +30,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (run, serve, load, compare, info):
+for command in (run, serve, watch, load, compare, info):
     commands.add_command(command)
 
 

@@ -4,6 +4,7 @@
   (the reporter's thread) ← Watch (what a program asks for).
 """
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from neverblock.watch.outputs import (
 from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 if TYPE_CHECKING:
-    from neverblock.loop import Loop
     from neverblock.watch.watcher import Watcher
 
 __all__ = [
@@ -90,7 +90,7 @@ class Watch:
                 )
         object.__setattr__(self, "outputs", tuple(self.outputs))
 
-    def attach(self, loop: "Loop") -> "Watcher":
+    def attach(self, loop: asyncio.AbstractEventLoop) -> "Watcher":
         """What watches that loop, once it runs."""
         from neverblock.watch.watcher import Watcher
 

@@ -1,6 +1,7 @@
 from typing import Any, Self
 
 from neverblock.engine.pulse import Pulse
+from neverblock.watch.outside import Outside
 
 def collection(phase: str, info: dict[str, int]) -> None: ...
 
@@ -13,6 +14,7 @@ class Sentinel:
         library: list[bytes],
         outermost: bytes,
         directory: bytes,
+        outside: Outside | None = None,
     ) -> Self: ...
     @property
     def looks(self) -> int: ...

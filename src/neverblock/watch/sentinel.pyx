@@ -18,10 +18,11 @@ from posix.unistd cimport getpid, write
 
 from neverblock.engine.clock cimport now
 from neverblock.engine.pulse cimport Pulse
-from neverblock.multiplexers.base cimport Sleep
+from neverblock.multiplexers.base cimport Sleep, nb_set_flag
 from neverblock.watch.kernel cimport (
     RUNNING, Call, Threads, Usage, all_threads, busiest, call_of, nb_call_name, usage_of,
 )
+from neverblock.watch.outside cimport Outside, View, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport dump_of, own_thread
 from neverblock.watch.text cimport NAME, Place, begins, find_place, source_line
 
@@ -122,6 +123,7 @@ cdef struct State:
     unsigned long long *asked       # a double, of which only a copy is looked at
     Sleep *sleep
     int thread              # 0: it does not run
+    View *view              # NULL: the loop is ours, and says when it sleeps
     # how to look
     double threshold, step
     int output              # where to write without the GIL; -1: nowhere
@@ -146,6 +148,8 @@ cdef struct State:
     unsigned long long stalls
     Usage own
 
+#: In which a loop that sleeps has to be awake, once asked, seconds.
+cdef double AT_ONCE = 0.002
 #: Where a thread waits that waits for the GIL; 0: not seen yet.
 cdef unsigned long gil = 0
 #: The thread that runs the garbage collector; 0: none.
@@ -171,6 +175,20 @@ cdef bint stuck(State *self, unsigned long long beat) noexcept nogil:
     return (
         not nb_flag(&self.quit) and nb_flag(&self.thread)
         and not nb_flag(&self.sleep.asleep) and beat_of(self) == beat)
+
+
+cdef void view(State *self) noexcept nogil:
+    """Does a loop that is not ours sleep? Where it does not, it has to answer."""
+    cdef Call call
+    cdef unsigned long long beat = beat_of(self)
+    call_of(self.thread, &call)
+    if not at_home(self.view, &call):
+        ask(self.view, beat)
+        if may_be_home(&call):
+            rest(self, AT_ONCE)
+            if beat_of(self) != beat:       # woken out of it
+                self.view.home = call
+    nb_set_flag(&self.sleep.asleep, at_home(self.view, &call))
 
 
 cdef void ring(void *argument) noexcept nogil:
@@ -207,6 +225,8 @@ cdef void *body(void *argument) noexcept nogil:
         rest(self, pause)
         if self.quit:
             return NULL
+        if self.view is not NULL and nb_flag(&self.thread):
+            view(self)
         moment = now()
         if held and was_stopped(self, moment - previous - pause):
             held = False
@@ -219,7 +239,7 @@ cdef void *body(void *argument) noexcept nogil:
             slept = slept + 1 if beat == last and not held else 0
             held = False
             last = beat
-            if slept >= ASLEEP:
+            if slept >= ASLEEP and self.view is NULL:
                 slept = 0
                 nb_listen(&self.sleep.listening, self)
                 if nb_flag(&self.sleep.asleep):
@@ -229,6 +249,10 @@ cdef void *body(void *argument) noexcept nogil:
                     return NULL
                 moment = now()
                 pause = 0       # it may not get past the GIL
+        elif self.view is not NULL and beat_of(self) != last:
+            held = False        # asked just now: let it answer
+            last = beat_of(self)
+            pause = self.step / 2
         elif not held or beat_of(self) != last:
             held = True
             slept = 0
@@ -237,6 +261,8 @@ cdef void *body(void *argument) noexcept nogil:
             # The first callback of a turn begins when the kernel was asked; others later, but
             # not before the last look.
             began = min(max(previous, asked_of(self)), moment)
+            if self.view is not NULL:
+                began = min(self.view.at, moment)
             usage_of(self.thread, &before)
             pause = remaining(self, began, seen, moment)
         elif remaining(self, began, seen, moment) > 0:
@@ -433,12 +459,13 @@ cdef class Sentinel:
 
     cdef State *state
     cdef Pulse pulse
+    cdef Outside outside
     cdef pthread_t thread
     cdef bint started
     cdef int process
 
     def __cinit__(self, Pulse pulse, double threshold, int output, list library,
-                  bytes outermost, bytes directory):
+                  bytes outermost, bytes directory, Outside outside=None):
         cdef State *state = <State *> calloc(1, sizeof(State))
         cdef bytes prefix
         cdef size_t at = 0
@@ -451,6 +478,9 @@ cdef class Sentinel:
         state.others = &pulse.others
         state.asked = <unsigned long long *> &pulse.asked
         state.sleep = &pulse.multiplexer.sleep
+        self.outside = outside
+        if outside is not None:
+            state.view = &outside.view
         state.threshold = threshold
         state.step = min(max(threshold / 2, 0.002), 0.25)
         state.output = output

@@ -5,6 +5,7 @@
 - A forked child has no watch: at the fork, all that was the parent's is dropped.
 """
 
+import asyncio
 import atexit
 import gc
 import os
@@ -13,17 +14,16 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from neverblock.engine.engine import Engine
 from neverblock.watch import classify, hints, report, sampler, stack
 from neverblock.watch.ledger import Ledger
 from neverblock.watch.outputs import Output
 from neverblock.watch.outputs.output import attempt
+from neverblock.watch.outside import Outside
 from neverblock.watch.sentinel import Sentinel, collection
 from neverblock.watch.stall import Cause, Place, Sample, Stall
-
-if TYPE_CHECKING:
-    from neverblock.loop import Loop
 
 #: Where the sentinel writes while the GIL cannot be had.
 STANDARD_ERROR = 2
@@ -34,14 +34,21 @@ class Watcher:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: asyncio.AbstractEventLoop,
         threshold: float,
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
         outputs: Sequence[Output] = (),
     ) -> None:
         self._loop = weakref.ref(loop)
-        self._pulse = loop._pulse
+        # A loop that is not ours has no pulse: it is asked for one.
+        self._outside: Outside | None = None
+        if isinstance(loop, Engine):
+            self._pulse = loop._pulse
+        else:
+            self._outside = Outside()
+            self._pulse = self._outside.pulse
+        self._ident: int | None = None
         self._threshold = threshold
         self._signal = signal
         self._on_stall = on_stall
@@ -57,12 +64,18 @@ class Watcher:
         if self._sentinel is None and not self._stopped:
             self._start()
         if self._sentinel is not None:
+            self._ident = threading.get_ident()
+            if self._outside is not None and (loop := self._loop()) is not None:
+                self._outside.join(loop)
             self._sentinel.enter()
 
     def leave(self) -> None:
         """It does not run any more, for the time being."""
+        self._ident = None
         if self._sentinel is not None:
             self._sentinel.leave()
+            if self._outside is not None and (loop := self._loop()) is not None:
+                self._outside.part(loop)
 
     def stop(self) -> None:
         """End both threads; what was found is told before. Idempotent."""
@@ -92,6 +105,7 @@ class Watcher:
             [os.fsencode(prefix) for prefix in stack.LIBRARY],
             os.fsencode(stack.OUTERMOST),
             os.fsencode(current_directory()),
+            self._outside,
         )
         try:
             claim(self, self._signal)
@@ -163,7 +177,7 @@ class Watcher:
     def _look(self, sentinel: Sentinel, event: dict[str, Any]) -> Stall:
         # All that is Python's to say first: the callback may go on at any moment.
         loop = self._loop()
-        places = stack.of_thread(loop._thread_id if loop is not None else None)
+        places = stack.of_thread(self._ident)
         task = stack.task_of(loop) if loop is not None else None
         del loop
         culprit, thread = culprit_of(event)

@@ -1,0 +1,65 @@
+"""The watch for every event loop of a process, whoever made it.
+
+- A loop that starts to run says so to asyncio, in whose `_set_running_loop` the hook stands: loops
+  of asyncio, uvloop and others alike. What asked asyncio for that function before is not heard.
+- A loop is watched from the start of a run to its end, each run by a watcher of its own.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from neverblock.watch.report import logger
+
+if TYPE_CHECKING:
+    from neverblock.watch import Watch
+    from neverblock.watch.watcher import Watcher
+
+#: Loops that took the function along when they were imported.
+HOLDERS = ("uvloop", "rloop.loop")
+
+#: Where loops ask for it.
+MODULES = (asyncio, asyncio.events)
+
+
+class Runs(threading.local):
+    """Who watches the loop that runs in this thread."""
+
+    watcher: "Watcher | None" = None
+
+
+def every_loop(watch: "Watch") -> Callable[[], None]:
+    """Watch all loops that run from now on, in every thread; returns what ends that.
+
+    Loops of neverblock that have a watch of their own keep it.
+    """
+    told: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
+    runs = Runs()
+
+    def hear(loop: Any) -> None:
+        told(loop)
+        if runs.watcher is not None:
+            runs.watcher.leave()
+            runs.watcher.stop()
+            runs.watcher = None
+        if loop is not None and getattr(loop, "_watcher", None) is None:
+            runs.watcher = watch.attach(loop)
+            runs.watcher.enter()
+
+    for name in HOLDERS:
+        if name in sys.modules:
+            logger.warning(
+                "loops of %s are not watched: import it after the watch has begun",
+                name.partition(".")[0],
+            )
+    for module in MODULES:
+        vars(module)["_set_running_loop"] = hear
+
+    def end() -> None:
+        for module in MODULES:
+            if vars(module)["_set_running_loop"] is hear:
+                vars(module)["_set_running_loop"] = told
+
+    return end

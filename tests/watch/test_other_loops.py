@@ -1,0 +1,188 @@
+"""The watch on loops that are not ours: asyncio's and uvloop's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+LOOPS = ("asyncio", "uvloop")
+
+#: How each program here makes its loop run main().
+RUN = {"asyncio": "asyncio.run(main())", "uvloop": "import uvloop; uvloop.run(main())"}
+
+
+def watch(
+    *arguments: str | Path, expected: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    process = subprocess.run(
+        [sys.executable, "-m", "neverblock", "watch", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert process.returncode == expected, process.stderr
+    return process
+
+
+def program(folder: Path, loop: str, text: str) -> Path:
+    path = folder / "program.py"
+    path.write_text(textwrap.dedent(text) + "\n" + RUN[loop] + "\n")
+    return path
+
+
+def line_of(path: Path, text: str) -> int:
+    return path.read_text().splitlines().index(text) + 1
+
+
+def begun(output: str) -> list[str]:
+    """The lines that tell of a stall that goes on."""
+    return [line for line in output.splitlines() if "and counting" in line]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_line_that_blocks_is_named(tmp_path: Path, loop: str) -> None:
+    path = program(
+        tmp_path,
+        loop,
+        """
+        import asyncio, re, select, time
+
+        async def main():
+            await asyncio.sleep(0.2)
+            time.sleep(0.6)
+            await asyncio.sleep(0.2)
+            select.poll().poll(600)
+            await asyncio.sleep(0.2)
+            re.match("(a+)+$", "a" * 25 + "b")
+            await asyncio.sleep(0.2)
+        """,
+    )
+    told = watch("--stall-threshold", "0.1", path).stderr
+    for text, cause in [
+        ("    time.sleep(0.6)", "sleeping in clock_nanosleep"),
+        ("    select.poll().poll(600)", "sleeping in poll"),
+        ('    re.match("(a+)+$", "a" * 25 + "b")', "computing in C, GIL held"),
+    ]:
+        place = f"{path}:{line_of(path, text)} in main"
+        assert any(place in line for line in begun(told)), told
+        assert cause in told or "not scheduled by the system" in told
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_waits_or_works_in_steps_is_not_stuck(tmp_path: Path, loop: str) -> None:
+    path = program(
+        tmp_path,
+        loop,
+        """
+        import asyncio, time
+
+        async def main():
+            await asyncio.sleep(1)
+            loop = asyncio.get_running_loop()
+            end = loop.time() + 1
+            while loop.time() < end:
+                time.sleep(0.001)
+                await asyncio.sleep(0)
+            await asyncio.sleep(1)
+        """,
+    )
+    told = begun(watch("--stall-threshold", "0.3", path).stderr)
+    # What the machine does to a loop is said as well.
+    assert not [line for line in told if "not scheduled" not in line]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_each_run_and_each_thread_is_watched_and_nothing_stays(tmp_path: Path, loop: str) -> None:
+    path = program(
+        tmp_path,
+        loop,
+        """
+        import asyncio, gc, os, threading, time
+
+        def loops():
+            RUNS
+
+        async def main():
+            time.sleep(0.5)
+
+        def descriptors():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        def once():
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+
+        def run():
+            asyncio.new_event_loop().close()
+            RUN
+
+        once()
+        before = descriptors()
+        once()
+        run()
+        assert descriptors() == before, (before, descriptors())
+        assert threading.active_count() == 1, threading.enumerate()
+        """.replace("            RUNS", "            pass").replace("RUN", RUN[loop]),
+    )
+    told = watch("--stall-threshold", "0.05", path).stderr
+    assert f"{path}:{line_of(path, '    time.sleep(0.5)')} in main" in told
+    assert "the loop was blocked 4 times" in told
+
+
+def test_a_command_is_found_and_watched() -> None:
+    told = watch("--", "uvicorn", "--version")
+    assert "uvicorn" in told.stdout
+
+
+def test_a_program_that_is_not_there_is_refused() -> None:
+    told = watch("no-such-program", expected=2).stderr
+    assert told == (
+        "neverblock: no file and no command no-such-program; name a script, or a module "
+        "with: neverblock watch -m no-such-program\n"
+    )
+
+
+def test_a_program_that_is_not_python_is_refused() -> None:
+    told = watch("sh", "-c", "exit 0", expected=2).stderr
+    assert "is no Python script; name its module with: neverblock watch -m NAME" in told
+
+
+def test_a_loop_imported_before_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    code = """
+        import uvloop
+        import neverblock
+        from neverblock.watch.everywhere import every_loop
+        every_loop(neverblock.Watch())
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert "loops of uvloop are not watched: import it after the watch has begun" in process.stderr
+
+
+def test_watching_ends() -> None:
+    code = """
+        import asyncio, threading, time
+        import neverblock
+        from neverblock.watch.everywhere import every_loop
+
+        async def main():
+            return threading.active_count()
+
+        told = asyncio._set_running_loop
+        end = every_loop(neverblock.Watch())
+        assert asyncio.run(main()) > 1
+        end()
+        assert asyncio.run(main()) == 1
+        assert asyncio._set_running_loop is told
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
