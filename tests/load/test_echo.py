@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from neverblock.load import Plan, Progress, Result, run
-from tests.servers.serving import neverblock, served
+from tests.servers.serving import served
 
 HANDLER = "examples/echo.py:handle"
 
@@ -53,11 +53,3 @@ def test_a_result_survives_json_and_pickle() -> None:
     assert Result.from_json(data) == result
     assert pickle.loads(pickle.dumps(result)) == result
     assert data["idle"] == {"asked": 3, "opened": 3, "closed": 0}
-
-
-def test_the_command_shows_and_writes_what_it_measured(tmp_path: object) -> None:
-    with served(HANDLER) as server:
-        done = neverblock("load", server.url, "--duration", "0.3", "--json", "-")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["errors"] == {}
-    assert "throughput" in done.stderr

@@ -44,6 +44,7 @@ cdef class Client:
     cdef int head
     cdef readonly int in_flight
     cdef readonly bint alive
+    cdef bint gone              # let go of, perhaps before it was there
     cdef bint resting
     cdef bint last              # the server has said that it will close
     cdef readonly long long answers

@@ -209,6 +209,9 @@ cdef class Client:
     # The transport's side
 
     def connection_made(self, transport):
+        if self.gone:
+            transport.abort()
+            return
         self.transport = transport
         self.write = transport.write
         # What is written leaves at once, so that it is not measured too early.
@@ -259,8 +262,9 @@ cdef class Client:
         self.let_go()
 
     def let_go(self):
-        """End it; nobody is told."""
+        """End it, also if it is only being opened; nobody is told."""
         self.alive = False
+        self.gone = True
         self.in_flight = 0
         if self.transport is not None:
             self.transport.abort()

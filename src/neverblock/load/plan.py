@@ -95,8 +95,6 @@ class Plan:
         if not target.secure and (self.insecure or self.ca is not None):
             name = "insecure" if self.insecure else "ca"
             raise PlanError(name, f"{target.scheme}:// has no certificates; leave it out")
-        if target.protocol != "echo":
-            raise PlanError("target", f"{target.scheme}:// is not spoken yet")
         if target.protocol == "redis":
             weights(self.mix)
         if self.cores:

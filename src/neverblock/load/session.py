@@ -22,7 +22,7 @@ from neverblock.load.distribution import Distribution
 from neverblock.load.kinds import NO_NAME, UNSENT, kind_of
 from neverblock.load.messages import OPENING, Progress, Ready
 from neverblock.load.plan import Plan
-from neverblock.load.protocols import maker
+from neverblock.load.protocols import protocol
 from neverblock.load.recorder import nanoseconds
 from neverblock.load.result import Idle, Result, Use
 from neverblock.load.slots import Route, Slots
@@ -126,11 +126,17 @@ class Session:
             self.meter.fail(kind, f"{plan.parsed.host}: {error}")
             return
         route = Route.of(plan, found, context)
+        spoken = protocol(plan)
+        try:
+            await spoken.prepare(lambda each: route.open(each, self.index), plan.timeout)
+        except (OSError, TimeoutError) as error:
+            self.meter.fail(kind_of(error), str(error))
+            return
         count = plan.connections + plan.idle
         idle = range(plan.connections + self.index, count, plan.processes)
         numbers = range(self.index, plan.connections, plan.processes)
         self.crowd = Crowd(route, self.meter, idle)
-        self.slots = Slots(route, maker(plan), self.meter, numbers)
+        self.slots = Slots(route, spoken.make, self.meter, numbers)
         await self.crowd.open()
         if plan.ramp:
             await self.slots.all[0].open()

@@ -102,6 +102,9 @@ class Slot:
             if kind in HOPELESS:
                 slots.hopeless.set()
             return False
+        except BaseException:
+            client.let_go()
+            raise
         slots.connect.add(nanoseconds() - began)
         if slots.closing:
             client.let_go()
