@@ -64,6 +64,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self.backend = backend
         self.backend_reason = reason
         multiplexer = multiplexers.create(backend)
+        self._watcher: Watcher | None = None
         self._troubled: set[socket.socket] = set()  # listening, and has told why it refuses
         self._lent: set[int] = set()
         Engine.__init__(self, multiplexer)
@@ -74,7 +75,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             self._stop_listening()
             multiplexer.close()
             raise
-        self._watcher = None if watch is None else watch.attach(self)
+        if watch is not None:
+            self._watcher = watch.attach(self)
         alive.add(self)
 
     # A run

@@ -50,13 +50,15 @@ def factory(backend: str | None, debug: bool = False, watch: Watch | None = None
     return new_event_loop
 
 
-def watching(threshold: float, outputs: Iterable[Output] = ()) -> Watch | None:
+def watching(
+    threshold: float, outputs: Iterable[Output] = (), turn_threshold: float | None = None
+) -> Watch | None:
     """What watches the loops of a command; None: nobody, and where that was not asked for a
     warning says why."""
     if not threshold:
         return None
     try:
-        return Watch(threshold=threshold, outputs=tuple(outputs))
+        return Watch(threshold=threshold, turn_threshold=turn_threshold, outputs=tuple(outputs))
     except RuntimeError as error:
         logger.warning("the loop is not watched: %s", error)
         return None

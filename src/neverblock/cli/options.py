@@ -147,6 +147,13 @@ WATCH = grouped(
         help="Tell which line blocks the loop when a callback takes longer. off, or 0: do not "
         "watch. For the loop model.",
     ),
+    option(
+        "--turn-threshold",
+        type=click.FloatRange(min=0.001),
+        metavar="SECONDS",
+        help="Tell which callbacks take the time when those of one turn take longer together. "
+        "Default: as --stall-threshold.",
+    ),
     *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
 )
 

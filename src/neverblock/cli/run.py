@@ -39,6 +39,13 @@ Examples:
     metavar="SECONDS|off",
     help="Tell which line blocks the loop when a callback takes longer. off, or 0: do not watch.",
 )
+@click.option(
+    "--turn-threshold",
+    type=click.FloatRange(min=0.001),
+    metavar="SECONDS",
+    help="Tell which callbacks take the time when those of one turn take longer together. Default: "
+    "as --stall-threshold.",
+)
 @output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -49,6 +56,7 @@ def run(
     backend: str | None,
     debug: bool,
     stall_threshold: float,
+    turn_threshold: float | None,
     **outputs: Any,
 ) -> Callable[[], int]:
     """Run a PROGRAM that uses asyncio on the loop of neverblock, unchanged.
@@ -65,7 +73,7 @@ def run(
     told = chosen(stall_threshold, **outputs)
 
     def start() -> int:
-        make_default(factory(backend, debug, watching(stall_threshold, told)))
+        make_default(factory(backend, debug, watching(stall_threshold, told, turn_threshold)))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0

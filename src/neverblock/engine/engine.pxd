@@ -3,6 +3,7 @@
 from neverblock.engine.driver cimport Driver
 from neverblock.engine.pulse cimport Pulse
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers
+from neverblock.engine.sample cimport Sample
 from neverblock.engine.sources cimport Sources
 from neverblock.engine.wakeup cimport Wakeup
 from neverblock.multiplexers.base cimport Multiplexer
@@ -30,7 +31,9 @@ cdef class Engine:
 
     cdef int in_vain                # how often in a row the kernel had nothing to tell
     cdef Py_ssize_t unasked         # callbacks since the kernel was asked
-    cdef readonly Pulse _pulse      # turns, callbacks, and when the kernel was asked
+    cdef double asked               # when, on the coarse clock, while questions are in vain
+    cdef readonly Pulse _pulse      # turns, callbacks, how long they take
+    cdef Sample sample
 
     cdef inline bint in_turn(self) noexcept:
         return self._thread_id is not None
@@ -44,10 +47,13 @@ cdef class Engine:
     cdef int wake(self) except -1
     cdef int hear_signals(self) except -1
     cdef int turn(self) except -1
+    cdef int rest(self) except -1
     cdef int ask(self) except -1
-    cdef double patience(self) except? -2
-    cdef int queue_due_timers(self) except -1
+    cdef double patience(self, double moment) except? -2
+    cdef int queue_due_timers(self, bint asked) except -1
     cdef int run_ready(self) except -1
-    cdef int run_ready_debugging(self) except -1
+    cdef int run_timed(self, Py_ssize_t left, bint recorded) except -1
+    cdef int run_item(self, object item) except -1
+    cdef double waiting_since(self, object item, Py_ssize_t place) except? -1
     cdef int run_other(self, object item) except -1
     cdef int report(self, Handle handle) except -1

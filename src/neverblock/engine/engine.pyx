@@ -15,12 +15,15 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from posix.unistd cimport read
 
+from neverblock.engine.buckets cimport put, put_seconds
 from neverblock.engine.clock cimport coarse_now, now
 from neverblock.engine.driver cimport Endpoint
-from neverblock.engine.pulse cimport Pulse
+from neverblock.engine.pulse cimport Pulse, nb_wanted
 from neverblock.engine.readiness cimport Readiness
 from neverblock.engine.ready cimport Handle, Ready, TimerHandle, Timers, new_handle, new_timer
+from neverblock.engine.sample cimport Sample
 from neverblock.engine.sources cimport Sources
+from neverblock.engine.tally cimport owner_of
 from neverblock.engine.wakeup cimport Wakeup
 from neverblock.multiplexers.base cimport READ, WRITE, Multiplexer
 
@@ -33,6 +36,7 @@ cdef extern from *:
     static int nb_raise_set(void) { return -1; }
     """
     int nb_raise_set() except -1
+    Py_ssize_t PY_SSIZE_T_MAX
     int PyObject_GenericSetAttr(object owner, object name, PyObject *value) except -1
 
 cdef enum:
@@ -63,6 +67,7 @@ cdef class Engine:
         self.ready = Ready()
         self.timers = Timers()
         self.files = {}
+        self.sample = Sample()
         self.signals = -1
         self._closed = True     # until asyncio's own __init__ has said otherwise
 
@@ -249,6 +254,7 @@ cdef class Engine:
         # `woken`: a write is under way, or not heard yet. Either ends the next wait.
         if self.asleep and not self.woken:
             self.woken = True
+            self.sample.woken_at = now()
             self.wakeup.wake()
         return 0
 
@@ -270,25 +276,43 @@ cdef class Engine:
         self.look_at_clock()
         self.unasked = UNASKED
         self.in_vain = 0
-        while True:
-            self.turn()
-            if self._stopping:
-                break
+        try:
+            while True:
+                self.turn()
+                if self._stopping:
+                    break
+        finally:
+            self.rest()
 
     def _run_once(self):
         self.unasked = UNASKED
-        self.turn()
+        try:
+            self.turn()
+        finally:
+            self.rest()
+
+    cdef int rest(self) except -1:
+        """The loop is left: what it does next is no part of a turn."""
+        if self.sample.marked and not self._debug:
+            self.sample.plan(self._pulse.turns)
+        self.sample.marked = 0
+        return self._pulse.end_turn(now())
 
     cdef int turn(self) except -1:
-        self._pulse.turns += 1
-        if (self.in_vain < UNASKED or self.unasked >= UNASKED or self.ready.size == 0
-                or self._stopping or coarse_now() != self._pulse.asked):
+        cdef Pulse pulse = self._pulse
+        cdef bint asked = (
+            self.in_vain < UNASKED or self.unasked >= UNASKED or self.ready.size == 0
+            or self._stopping or coarse_now() != self.asked)
+        pulse.turns += 1
+        self.sample.carried = self.sample.woken = self.ready.size
+        if asked:
             self.ask()
         if self.timers.size:
-            self.queue_due_timers()
+            self.queue_due_timers(asked)
         self.unasked += self.ready.size
-        if self._debug:
-            self.run_ready_debugging()
+        put(&pulse.ready_lengths, self.ready.size)
+        if self._debug or pulse.turns >= self.sample.next:
+            self.run_timed(self.ready.size, True)
         else:
             self.run_ready()
         if self.driver.has_queued():
@@ -297,20 +321,36 @@ cdef class Engine:
         return 0
 
     cdef int ask(self) except -1:
-        cdef double patience
+        cdef Pulse pulse = self._pulse
+        cdef double moment = 0, patience
         cdef int count, i, fd
         # Before the ring is looked at: a clock of the user's may let other threads run.
         self.asleep = True
+        self.sample.woken_at = 0
         try:
-            patience = self.patience()
+            if self.ready.size == 0:
+                moment = now()
+            patience = self.patience(moment)
             if patience == 0:
                 self.asleep = False
+            else:
+                pulse.end_turn(moment)
             count = self.multiplexer.wait(patience)
         finally:
             self.asleep = False
-        self.in_vain = 0 if count or patience else self.in_vain + 1
+        moment = now()
+        if patience == 0:           # the question is part of the turn: one look at the clock
+            pulse.end_turn(moment)
+        pulse.began = moment
+        pulse.before = pulse.callbacks + pulse.others
+        self.sample.woken = self.ready.size
         self.unasked = 0
-        self._pulse.asked = coarse_now()
+        if count or patience:
+            self.in_vain = 0
+        else:
+            self.in_vain += 1
+            if self.in_vain >= UNASKED:
+                self.asked = coarse_now()
         for i in range(count):
             fd = self.multiplexer.events[i].fd
             if fd == self.wakeup.listener:
@@ -322,20 +362,22 @@ cdef class Engine:
                 self.sources.found(fd, self.multiplexer.events[i].mask)
         return PyErr_CheckSignals()
 
-    cdef double patience(self) except? -2:
+    cdef double patience(self, double moment) except? -2:
         """How long there is nothing to do but wait, in seconds; below 0: no limit."""
         cdef double left
         if self.ready.size or self._stopping or self.driver.has_queued():
             return 0
         if self.timers.size == 0:
             return -1
-        left = self.timers.heap[0].deadline - (self.time() if self.own_clock else now())
+        left = self.timers.heap[0].deadline - (self.time() if self.own_clock else moment)
         return min(max(left, 0), LONGEST_WAIT)
 
-    cdef int queue_due_timers(self) except -1:
+    cdef int queue_due_timers(self, bint asked) except -1:
         cdef double until
         if self.own_clock:
             until = self.time() + self._clock_resolution
+        elif asked:
+            until = self._pulse.began
         elif self.timers.heap[0].deadline > coarse_now() + TICK_MS * 1e-3:
             return 0
         else:
@@ -349,7 +391,9 @@ cdef class Engine:
         cdef object item
         cdef Handle handle
         cdef bint failed
-        while left > 0:
+        while left > 0 and ready.size > 0:      # a callback may have taken a turn itself
+            if nb_wanted(&pulse.wanted):
+                return self.run_timed(left, False)
             left -= 1
             item = ready.pop()
             if type(item) is not Handle and type(item) is not TimerHandle:
@@ -380,37 +424,87 @@ cdef class Engine:
         finally:
             self._pulse.current = NULL
 
-    cdef int run_ready_debugging(self) except -1:
-        cdef Py_ssize_t left = self.ready.size
-        cdef object item
-        cdef double began, took
-        while left > 0:
+    cdef int run_timed(self, Py_ssize_t left, bint recorded) except -1:
+        """The same with a look at the clock after each callback.
+
+        recorded: into the histograms, a turn as a whole. Else for the tally of a long turn.
+        """
+        cdef Pulse pulse = self._pulse
+        cdef Sample sample = self.sample
+        cdef unsigned long long turn = pulse.turns
+        cdef bint second = recorded and sample.marked and sample.marked == turn - 1
+        cdef bint first = recorded and not second
+        cdef Py_ssize_t place = 0, queued = 0
+        cdef object item, owner = None
+        cdef const void *method = NULL
+        cdef double before = now(), after, since
+        sample.reached = 0
+        if first:
+            sample.count = 0
+            sample.marked = turn
+        while left > 0 and self.ready.size > 0:
             left -= 1
             item = self.ready.pop()
-            began = now()
-            self._current_handle = None if isinstance(item, Endpoint) else item
-            try:
-                if isinstance(item, Handle):
-                    if (<Handle> item).is_cancelled:
-                        continue
-                    self._pulse.callbacks += 1
-                    self._pulse.current = <PyObject *> item
-                    if (<Handle> item).run() < 0:
-                        self.report(item)
-                else:
-                    self.run_other(item)
-            finally:
-                self._current_handle = None
-                self._pulse.current = NULL
-            took = now() - began
-            if took >= self.slow_callback_duration:
+            if second and pulse.turns == turn:
+                since = self.waiting_since(item, place)
+                place += 1
+                if since > 0:
+                    put_seconds(&pulse.lags, before - since)
+            if pulse.wanted and pulse.tally is not None and pulse.began:
+                if pulse.tally.turn != pulse.began:
+                    pulse.tally.begin(pulse.began, before)
+                owner = owner_of(item, &method)
+            if self.run_item(item) == 0:
+                continue
+            after = now()
+            if recorded:
+                put_seconds(&pulse.callback_lengths, after - before)
+            if owner is not None:
+                pulse.tally.add(owner, method, after - before)
+                owner = None
+            if self._debug and after - before >= self.slow_callback_duration:
                 base_events.logger.warning(
                     "Executing %s took %.3f seconds",
                     item if isinstance(item, Endpoint) else base_events._format_handle(item),
-                    took)
+                    after - before)
             if isinstance(item, Handle) and not (<Handle> item).repeats:
                 (<Handle> item).drop()
-        return 0
+            if first and sample.marked == turn and self.ready.size - left > queued:
+                queued = self.ready.size - left
+                sample.mark(queued, before)
+            before = after
+        if first and sample.marked == turn:
+            sample.mark(PY_SSIZE_T_MAX, before)
+        elif second and not self._debug:
+            sample.plan(turn)
+        return self.ready.shrink()
+
+    cdef int run_item(self, object item) except -1:
+        """Whether it ran: it may be cancelled. Its handle is not dropped yet."""
+        if self._debug and not isinstance(item, Endpoint):
+            self._current_handle = item
+        try:
+            if not isinstance(item, Handle):
+                self.run_other(item)
+            elif (<Handle> item).is_cancelled:
+                return 0
+            else:
+                self._pulse.callbacks += 1
+                self._pulse.current = <PyObject *> item
+                if (<Handle> item).run() < 0:
+                    self._pulse.current = NULL
+                    self.report(<Handle> item)
+        finally:
+            self._pulse.current = NULL
+            if self._debug:
+                self._current_handle = None
+        return 1
+
+    cdef double waiting_since(self, object item, Py_ssize_t place) except? -1:
+        """When it was to run, or queued; 0: not known."""
+        if type(item) is TimerHandle:
+            return 0 if self.own_clock else (<TimerHandle> item).deadline
+        return self.sample.since(place, self._pulse.began)
 
     cdef int report(self, Handle handle) except -1:
         """A callback raised: tell the exception handler, or leave the loop."""
@@ -448,11 +542,12 @@ cdef class Engine:
             self.multiplexer.release()
 
     def statistics(self):
-        """Counts since the loop was made: turns, callbacks, and the multiplexer's own."""
+        """Counts and histograms since the loop was made, and the multiplexer's own counts."""
         return {
             "turns": self._pulse.turns,
             "callbacks": self._pulse.callbacks,
             "ready": self.ready.size,
             "timers": self.timers.size,
+            **self._pulse.histograms(),
             "multiplexer": self.multiplexer.statistics(),
         }

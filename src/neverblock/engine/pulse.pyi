@@ -1,5 +1,7 @@
 from typing import Self, final
 
+from neverblock.engine.histogram import Histogram
+from neverblock.engine.tally import Tally
 from neverblock.multiplexers import Multiplexer
 
 @final
@@ -8,3 +10,5 @@ class Pulse:
     @property
     def multiplexer(self) -> Multiplexer: ...
     def running(self) -> object: ...
+    def keep_tally(self) -> Tally: ...
+    def histograms(self) -> dict[str, Histogram]: ...

@@ -1,7 +1,10 @@
-"""What the engine tells a watch: plain stores, no clock read.
+"""What the engine tells of its work: counts that are plain stores, and how long turns take.
 
-- Written by the loop's thread alone, GIL held. A watch reads it from a thread without the
-  GIL: each field is a word, and it is the change of their sum that tells.
+- Written by the loop's thread alone, GIL held; but for `wanted`, which a watch sets. A watch
+  reads it from a thread without the GIL: each field is a word, and it is the change of their
+  sum that tells.
+- The clock is read where the kernel is asked, and nowhere else: a turn's length is the time
+  from an answer to the next question. Turns that asked nothing belong to the one before.
 - Whether the loop sleeps is the multiplexer's to say: it knows before the GIL is back.
 - What runs is borrowed from the turn, which takes it back before it lets go of it: it is
   looked at under the GIL alone.
@@ -10,7 +13,17 @@
 
 cimport cython
 
+from neverblock.engine.buckets cimport BUCKETS, Buckets, put_seconds
+from neverblock.engine.tally cimport Tally
 from neverblock.multiplexers.base cimport Multiplexer
+
+from neverblock.engine import histogram as histograms
+
+
+cdef object histogram(Buckets *buckets, tuple bounds, double unit):
+    return histograms.Histogram(
+        bounds, tuple([buckets.counts[i] for i in range(BUCKETS)]),
+        buckets.sum * unit, buckets.most * unit)
 
 
 @cython.final
@@ -24,3 +37,31 @@ cdef class Pulse:
     def running(self):
         """The handle that runs, or the endpoint that is delivered to; None: neither."""
         return None if self.current is NULL else <object> self.current
+
+    cdef int end_turn(self, double moment) except -1:
+        """The kernel is asked again, or the loop leaves."""
+        if self.began:
+            put_seconds(&self.turn_lengths, moment - self.began)
+            if self.wanted:
+                self.wanted = 0
+                if self.tally is not None:
+                    self.tally.end(
+                        self.began, moment - self.began,
+                        self.callbacks + self.others - self.before)
+            self.began = 0
+        return 0
+
+    def keep_tally(self):
+        """From now on there is a watch: returns the Tally of turns that it asks about."""
+        if self.tally is None:
+            self.tally = Tally()
+        return self.tally
+
+    def histograms(self):
+        """All four, by their names in Loop.statistics()."""
+        return {
+            "turn_seconds": histogram(&self.turn_lengths, histograms.SECONDS, 1e-9),
+            "callback_seconds": histogram(&self.callback_lengths, histograms.SECONDS, 1e-9),
+            "lag_seconds": histogram(&self.lags, histograms.SECONDS, 1e-9),
+            "ready_lengths": histogram(&self.ready_lengths, histograms.NUMBERS, 1),
+        }

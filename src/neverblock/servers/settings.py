@@ -71,6 +71,9 @@ class Settings:
     stall_threshold: float = 0.0
     """Seconds that a callback of the loop model may block the loop before it is told which line
     does; 0: nobody watches. For the loops that the server makes itself."""
+    turn_threshold: float | None = None
+    """Seconds that the callbacks of one turn of the loop may take together before it is told which
+    they are; None: as ``stall_threshold``. Nobody tells where that is 0."""
     stall_log: str | None = None
     """Append a JSON object to this file when a stall begins, and one when it is over."""
     stall_profile: str | None = None
@@ -107,6 +110,7 @@ class Settings:
             return None
         return Watch(
             threshold=self.stall_threshold,
+            turn_threshold=self.turn_threshold,
             outputs=outputs(
                 stall_log=self.stall_log,
                 stall_profile=self.stall_profile,
@@ -138,6 +142,7 @@ class Options(TypedDict, total=False):
     handler_timeout: float | None
     drain_timeout: float
     stall_threshold: float
+    turn_threshold: float | None
     stall_log: str | None
     stall_profile: str | None
     stall_annotations: bool
@@ -180,6 +185,7 @@ def check(settings: Settings) -> None:
         "idle_timeout",
         "handler_timeout",
         "stall_threshold",
+        "turn_threshold",
     ):
         seconds = getattr(settings, name)
         if seconds is not None and not 0 <= seconds < float("inf"):
@@ -190,6 +196,8 @@ def check(settings: Settings) -> None:
         )
     if 0 < settings.stall_threshold < 0.001:
         raise SettingsError("stall_threshold", "below 0.001 seconds every callback is a stall")
+    if settings.turn_threshold is not None and settings.turn_threshold < 0.001:
+        raise SettingsError("turn_threshold", "below 0.001 seconds every turn is too long")
     if not settings.stall_threshold:
         for name in ("stall_log", "stall_profile", "stall_annotations", "metrics_file"):
             if getattr(settings, name):

@@ -19,7 +19,7 @@ from neverblock.watch.outputs import (
     Output,
     Prometheus,
 )
-from neverblock.watch.stall import Cause, Place, Sample, Stall
+from neverblock.watch.stall import Cause, Place, Sample, Share, Stall
 
 if TYPE_CHECKING:
     from neverblock.watch.watcher import Watcher
@@ -35,6 +35,7 @@ __all__ = [
     "Place",
     "Prometheus",
     "Sample",
+    "Share",
     "Stall",
     "Watch",
 ]
@@ -50,8 +51,9 @@ LEAST_THRESHOLD = 0.001
 class Watch:
     """How a loop is watched: ``Loop(watch=Watch())``, ``neverblock.run(main(), watch=Watch())``.
 
-    A callback that runs longer than ``threshold`` seconds is told, while it runs and when it is
-    over, by the logger ``neverblock.watch``. One Watch may be given to any number of loops.
+    A callback that runs longer than ``threshold`` seconds, and a turn whose callbacks take longer
+    than ``turn_threshold`` together, are told while they go on and when they are over, by the
+    logger ``neverblock.watch``. One Watch may be given to any number of loops.
 
     Raises ValueError for a threshold or a signal that cannot be had, RuntimeError elsewhere than on
     Linux.
@@ -59,6 +61,8 @@ class Watch:
 
     threshold: float = 0.1
     """Seconds that a callback may take."""
+    turn_threshold: float | None = None
+    """Seconds that the callbacks of one turn may take together; None: as many as one may."""
     signal: int | None = 0
     """What makes a thread write its stack down where the GIL cannot be had (signal(7)); 0: a
     real-time signal that nobody handles; None: no signal, and Python's own frames alone."""
@@ -74,6 +78,13 @@ class Watch:
         if not LEAST_THRESHOLD <= self.threshold < float("inf"):
             raise ValueError(
                 f"threshold must be {LEAST_THRESHOLD} seconds or more, not {self.threshold}"
+            )
+        if self.turn_threshold is not None and not (
+            LEAST_THRESHOLD <= self.turn_threshold < float("inf")
+        ):
+            raise ValueError(
+                f"turn_threshold must be {LEAST_THRESHOLD} seconds or more, or None, not "
+                f"{self.turn_threshold}"
             )
         if self.signal is not None and not 0 <= self.signal < 65:
             raise ValueError(f"signal must be a signal's number, 0 or None, not {self.signal}")
@@ -95,4 +106,5 @@ class Watch:
         from neverblock.watch.watcher import Watcher
 
         called = self.on_stall if callable(self.on_stall) else None
-        return Watcher(loop, self.threshold, self.signal, called, self.outputs)
+        turn = self.threshold if self.turn_threshold is None else self.turn_threshold
+        return Watcher(loop, self.threshold, turn, self.signal, called, self.outputs)

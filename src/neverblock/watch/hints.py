@@ -32,6 +32,7 @@ CAUSES: Final = {
     Cause.LOCK: "asyncio.Lock between tasks, asyncio.to_thread(…) around what waits for a thread",
     Cause.GIL_HELD: "run it in another process: loop.run_in_executor(ProcessPoolExecutor(), …)",
     Cause.COMPUTING: "run it in another process: loop.run_in_executor(ProcessPoolExecutor(), …)",
+    Cause.TURN: "fewer at once: await asyncio.sleep(0) between parts of the work, or a semaphore",
     Cause.COLLECTING: "gc.freeze() after start, fewer objects, or gc.collect() where it is idle",
     Cause.GIL: "what holds the GIL is in another thread: run that in another process",
     Cause.SLEEPING: "await what it sleeps for, or asyncio.to_thread(…)",

@@ -25,7 +25,14 @@ class Entry:
 
 
 def key(stall: Stall) -> Hashable:
-    return (stall.place.file, stall.place.line) if stall.place else stall.cause
+    if stall.place is None:
+        return stall.cause
+    return stall.is_turn, stall.place.file, stall.place.line, stall.is_turn and stall.place.function
+
+
+def where(stall: Stall) -> str:
+    place = str(stall.place) if stall.place else str(stall.cause)
+    return f"{place}, called many times in one turn" if stall.is_turn and stall.place else place
 
 
 class Ledger:
@@ -38,9 +45,7 @@ class Ledger:
     def began(self, stall: Stall, now: float) -> tuple[Stall, bool]:
         """The stall with its count; whether to tell of it now."""
         with self._lock:
-            entry = self._entries.setdefault(
-                key(stall), Entry(str(stall.place) if stall.place else str(stall.cause))
-            )
+            entry = self._entries.setdefault(key(stall), Entry(where(stall)))
             entry.count += 1
             loud = now >= entry.quiet_until
             if loud:

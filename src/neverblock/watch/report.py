@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from neverblock.watch.ledger import seconds
-from neverblock.watch.stall import Cause, Stall
+from neverblock.watch.stall import Cause, Share, Stall
 
 logger = logging.getLogger("neverblock.watch")
 
@@ -17,7 +17,9 @@ def log(stall: Stall) -> None:
 
 
 def text(stall: Stall) -> str:
-    return free(stall) if stall.over else blocked(stall)
+    if stall.over:
+        return free(stall)
+    return turn(stall) if stall.is_turn else blocked(stall)
 
 
 def blocked(stall: Stall) -> str:
@@ -36,6 +38,27 @@ def blocked(stall: Stall) -> str:
     return "\n".join(lines)
 
 
+def turn(stall: Stall) -> str:
+    head = f"loop blocked {seconds(stall.duration)} and counting: {callbacks(stall)}"
+    lines = [f"neverblock: {head}, most of the time {stall.place or 'not known'}"]
+    lines += [f"    {share.place!s:<{COLUMN}} {part(share, stall.timed)}" for share in stall.top]
+    if stall.hint:
+        lines.append(f"    hint: {stall.hint}")
+    return "\n".join(lines)
+
+
+def callbacks(stall: Stall) -> str:
+    return f"{stall.callbacks:,} callbacks in one turn"
+
+
+def part(share: Share, timed: float) -> str:
+    """What one function took of the time, and how often it was called."""
+    percent = min(round(100 * share.total / timed), 100) if timed > 0 else 100
+    return (
+        f"{percent:>3} % of it, {share.count:,} ×, {share.total / share.count * 1e6:,.0f} µs each"
+    )
+
+
 def why(stall: Stall) -> str:
     if not stall.detail:
         return str(stall.cause)
@@ -44,6 +67,8 @@ def why(stall: Stall) -> str:
 
 def free(stall: Stall) -> str:
     where = f": {stall.place}" if stall.place else ""
+    if stall.is_turn:
+        where = f": {callbacks(stall)}, most of the time {stall.place or 'not known'}"
     again = (
         f"; {ordinal(stall.count)} time here, {seconds(stall.total)} in all"
         if stall.count > 1
@@ -86,6 +111,16 @@ def fields(stall: Stall) -> dict[str, Any]:
         "stall_hint": stall.hint,
         "stall_cpu_seconds": round(stall.cpu, 4),
         "stall_queued_seconds": round(stall.queued, 4),
+        "stall_callbacks": stall.callbacks,
+        "stall_top": [
+            {
+                "place": str(share.place),
+                "count": share.count,
+                "seconds": round(share.total, 6),
+                "longest_seconds": round(share.longest, 6),
+            }
+            for share in stall.top
+        ],
         "stall_count": stall.count,
         "stall_total_seconds": round(stall.total, 4),
     }

@@ -10,6 +10,7 @@ class Sentinel:
         cls,
         pulse: Pulse,
         threshold: float,
+        turn_threshold: float,
         output: int,
         library: list[bytes],
         outermost: bytes,

@@ -37,6 +37,7 @@ cdef extern from * nogil:
     /* What ps -T and top -H show of the calling thread. */
     #define nb_be_named() prctl(PR_SET_NAME, "nb-watch")
     #define nb_peek(place) __atomic_load_n(place, __ATOMIC_RELAXED)
+    #define nb_want(place) __atomic_store_n(place, 1, __ATOMIC_RELAXED)
     #define nb_listen(place, whom) __atomic_store_n(place, whom, __ATOMIC_SEQ_CST)
     #define nb_flag(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
 
@@ -82,6 +83,7 @@ cdef extern from * nogil:
     long SYS_futex
     void nb_be_named() noexcept
     unsigned long long nb_peek(unsigned long long *place) noexcept
+    void nb_want(int *place) noexcept
     void nb_listen(void **place, void *whom) noexcept
     int nb_flag(int *place) noexcept
     int nb_bell_make(
@@ -103,6 +105,8 @@ cdef enum:
 cdef struct Event:
     Event *next
     bint over               # False: it goes on
+    bint turn               # of many callbacks, not one that does not end
+    unsigned long long callbacks    # of the turn
     bint told               # the sentinel has written the first lines itself
     bint collecting         # the loop's thread runs the garbage collector
     unsigned long long stall
@@ -120,12 +124,14 @@ cdef struct State:
     unsigned long long *turns
     unsigned long long *callbacks
     unsigned long long *others
-    unsigned long long *asked       # a double, of which only a copy is looked at
+    unsigned long long *asked       # a double, of which only a copy is looked at; 0: now
+    unsigned long long *before      # callbacks and others, when it was
+    int *wanted                     # whether the engine is to time the callbacks of this turn
     Sleep *sleep
     int thread              # 0: it does not run
     View *view              # NULL: the loop is ours, and says when it sleeps
     # how to look
-    double threshold, step
+    double threshold, turn_threshold, step
     int output              # where to write without the GIL; -1: nowhere
     char[PREFIXES] library
     char[NAME] outermost
@@ -146,6 +152,11 @@ cdef struct State:
     # the sentinel's
     Event found
     unsigned long long stalls
+    double turn             # the one that is looked at, by its beginning; 0: none
+    bint turn_told
+    int turn_thread
+    double turn_stalled     # seconds of it in callbacks that are reported by themselves
+    Usage turn_used         # by the loop's thread, at its beginning or before
     Usage own
 
 #: In which a loop that sleeps has to be awake, once asked, seconds.
@@ -223,18 +234,23 @@ cdef void *body(void *argument) noexcept nogil:
     memset(&before, 0, sizeof(before))
     while True:
         rest(self, pause)
-        if self.quit:
-            return NULL
-        if self.view is not NULL and nb_flag(&self.thread):
+        if self.view is not NULL and nb_flag(&self.thread) and not self.quit:
             view(self)
         moment = now()
-        if held and was_stopped(self, moment - previous - pause):
+        if self.quit:
+            end_turn(self, moment)
+            return NULL
+        if pause > 0 and was_stopped(self, moment - previous - pause):
             held = False
+            self.turn_stalled += moment - previous
         pause = self.step
         if not nb_flag(&self.thread):
+            end_turn(self, moment)
             held = False
             pause = -1
         elif nb_flag(&self.sleep.asleep):
+            look_at_turn(self, moment, moment, &before)
+            usage_of(self.thread, &before)
             beat = beat_of(self)
             slept = slept + 1 if beat == last and not held else 0
             held = False
@@ -245,8 +261,6 @@ cdef void *body(void *argument) noexcept nogil:
                 if nb_flag(&self.sleep.asleep):
                     rest(self, -1)
                 nb_listen(&self.sleep.listening, NULL)
-                if self.quit:
-                    return NULL
                 moment = now()
                 pause = 0       # it may not get past the GIL
         elif self.view is not NULL and beat_of(self) != last:
@@ -263,19 +277,78 @@ cdef void *body(void *argument) noexcept nogil:
             began = min(max(previous, asked_of(self)), moment)
             if self.view is not NULL:
                 began = min(self.view.at, moment)
+            pause = look_at_turn(self, began, moment, &before)
             usage_of(self.thread, &before)
-            pause = remaining(self, began, seen, moment)
+            pause = min(pause, remaining(self, began, seen, moment))
         elif remaining(self, began, seen, moment) > 0:
-            pause = remaining(self, began, seen, moment)
+            pause = look_at_turn(self, began, moment, &before)
+            pause = min(pause, remaining(self, began, seen, moment))
         else:
             report(self, last, began, seen, moment, &before)
             held = False
             moment = now()
+            self.turn_stalled += moment - began
+            usage_of(self.thread, &before)
         previous = moment
 
 
 cdef double remaining(State *self, double began, double seen, double moment) noexcept nogil:
     return max(began + self.threshold, seen + self.threshold / 2) - moment
+
+
+cdef double look_at_turn(
+        State *self, double callback, double moment, Usage *before) noexcept nogil:
+    """A turn may be long though none of its callbacks is: the present one began at `callback`.
+
+    Returns in how many seconds it is to be looked at again.
+    """
+    cdef double turn = asked_of(self)
+    cdef double age
+    cdef Usage used
+    if turn != self.turn:
+        end_turn(self, moment)
+        self.turn = turn
+        self.turn_stalled = 0
+        self.turn_used = before[0]
+        self.turn_thread = self.thread
+    age = moment - turn - self.turn_stalled
+    if turn == 0 or self.turn_told:
+        return self.step
+    if age >= self.turn_threshold / 4:
+        nb_want(self.wanted)
+    if age >= self.turn_threshold:      # where it had no CPU, that is not its callbacks' doing
+        used = self.turn_used
+        usage_of(self.turn_thread, &used)
+        age -= used.queued - self.turn_used.queued
+    if age < self.turn_threshold:
+        return max(self.turn_threshold - age, 0.002)
+    # Else it is the present one that takes the time, and is reported by itself.
+    if callback - turn - self.turn_stalled >= self.turn_threshold / 2:
+        self.turn_told = True
+        post_turn(self, moment, False)
+    return self.step
+
+
+cdef void end_turn(State *self, double moment) noexcept nogil:
+    if self.turn_told:
+        post_turn(self, moment, True)
+    self.turn_told = False
+    self.turn = 0
+
+
+cdef void post_turn(State *self, double moment, bint over) noexcept nogil:
+    cdef Event *event = new_event(self, beat_of(self), self.turn, self.turn)
+    cdef Usage used = self.turn_used
+    if event is NULL:
+        return
+    usage_of(self.turn_thread, &used)
+    event.turn = True
+    event.over = over
+    event.at = moment
+    event.callbacks = nb_peek(self.callbacks) + nb_peek(self.others) - nb_peek(self.before)
+    event.used.cpu = used.cpu - self.turn_used.cpu
+    event.used.queued = used.queued - self.turn_used.queued
+    post(self, event)
 
 
 cdef bint was_stopped(State *self, double late) noexcept nogil:
@@ -464,8 +537,8 @@ cdef class Sentinel:
     cdef bint started
     cdef int process
 
-    def __cinit__(self, Pulse pulse, double threshold, int output, list library,
-                  bytes outermost, bytes directory, Outside outside=None):
+    def __cinit__(self, Pulse pulse, double threshold, double turn_threshold, int output,
+                  list library, bytes outermost, bytes directory, Outside outside=None):
         cdef State *state = <State *> calloc(1, sizeof(State))
         cdef bytes prefix
         cdef size_t at = 0
@@ -476,13 +549,16 @@ cdef class Sentinel:
         state.turns = &pulse.turns
         state.callbacks = &pulse.callbacks
         state.others = &pulse.others
-        state.asked = <unsigned long long *> &pulse.asked
+        state.asked = <unsigned long long *> &pulse.began
+        state.before = &pulse.before
+        state.wanted = &pulse.wanted
         state.sleep = &pulse.multiplexer.sleep
         self.outside = outside
         if outside is not None:
             state.view = &outside.view
         state.threshold = threshold
-        state.step = min(max(threshold / 2, 0.002), 0.25)
+        state.turn_threshold = turn_threshold
+        state.step = min(max(min(threshold, turn_threshold) / 2, 0.002), 0.25)
         state.output = output
         for prefix in library:
             if prefix and at + len(prefix) + 2 < PREFIXES:
@@ -586,6 +662,8 @@ cdef class Sentinel:
         try:
             return {
                 "over": bool(event.over),
+                "turn": bool(event.turn),
+                "callbacks": event.callbacks,
                 "told": bool(event.told),
                 "collecting": bool(event.collecting),
                 "stall": event.stall,

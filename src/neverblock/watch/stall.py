@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why a callback does not come to its end; the values are what reports say."""
+    """Why the loop does not get on; the values are what reports say."""
 
     COMPUTING = "computing"
     GIL_HELD = "computing in C, GIL held"
@@ -15,6 +15,7 @@ class Cause(StrEnum):
     LOCK = "waiting for a lock"
     GIL = "waiting for the GIL"
     COLLECTING = "garbage collection"
+    TURN = "many callbacks in one turn"
     NOT_SCHEDULED = "not scheduled by the system"
     UNKNOWN = "not known"
 
@@ -34,7 +35,7 @@ class Place:
     @property
     def shown(self) -> str:
         """The file, from the current directory where it is below it, and the line."""
-        return f"{shorter(self.file)}:{self.line}"
+        return f"{shorter(self.file)}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
         return f"{self.shown} in {self.function}"
@@ -53,8 +54,20 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One function's part in a turn, as far as its callbacks were timed."""
+
+    #: Where it is defined; of C code, without a line.
+    place: Place
+    #: How often it was called, for how many seconds in all, and the longest time.
+    count: int
+    total: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stall:
-    """One callback that kept the loop's thread: on going, or over.
+    """What kept the loop's thread, on going or over: one callback, or many in one turn.
 
     Times are in seconds.
     """
@@ -62,7 +75,8 @@ class Stall:
     #: How long so far; where it is over, in all.
     duration: float
     cause: Cause
-    #: The program's own innermost line; None where no stack could be had.
+    #: The program's own innermost line; None where no stack could be had. Of a turn: the function
+    #: that took most of it.
     place: Place | None
     #: Whether it has ended.
     over: bool = False
@@ -87,8 +101,18 @@ class Stall:
     #: How often the loop stalled at this line, this time included, and for how long in all.
     count: int = 1
     total: float = 0.0
+    #: Of a turn: how many callbacks it had so far, and those that took most, the first the most.
+    callbacks: int = 0
+    top: tuple[Share, ...] = ()
+    #: Of a turn: how many seconds of it were timed callback by callback; `top` is of these.
+    timed: float = 0.0
     #: Whether it was written to standard error already: the GIL was held, nobody else could.
     told: bool = field(default=False, repr=False)
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether it is many callbacks in one turn, not one that does not end."""
+        return self.callbacks > 0
 
     def with_totals(self, count: int, total: float) -> "Stall":
         return replace(self, count=count, total=total)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from neverblock.engine.engine import Engine
-from neverblock.watch import classify, hints, report, sampler, stack
+from neverblock.watch import classify, hints, report, sampler, stack, turns
 from neverblock.watch.ledger import Ledger
 from neverblock.watch.outputs import Output
 from neverblock.watch.outputs.output import attempt
@@ -36,6 +36,7 @@ class Watcher:
         self,
         loop: asyncio.AbstractEventLoop,
         threshold: float,
+        turn_threshold: float,
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
         outputs: Sequence[Output] = (),
@@ -50,6 +51,8 @@ class Watcher:
             self._pulse = self._outside.pulse
         self._ident: int | None = None
         self._threshold = threshold
+        self._turn_threshold = turn_threshold
+        self._tally = self._pulse.keep_tally()
         self._signal = signal
         self._on_stall = on_stall
         self._outputs = outputs
@@ -58,6 +61,8 @@ class Watcher:
         self._stopped = False
         self._current: Stall | None = None
         self._loud = False
+        self._turn: Stall | None = None
+        self._turn_loud = False
 
     def enter(self) -> None:
         """The calling thread runs the loop from now on."""
@@ -101,6 +106,7 @@ class Watcher:
         sentinel = Sentinel(
             self._pulse,
             self._threshold,
+            self._turn_threshold,
             STANDARD_ERROR,
             [os.fsencode(prefix) for prefix in stack.LIBRARY],
             os.fsencode(stack.OUTERMOST),
@@ -136,7 +142,9 @@ class Watcher:
     def _report(self, sentinel: Sentinel) -> None:
         while (event := sentinel.next()) is not None:
             try:
-                if event["over"]:
+                if event["turn"]:
+                    self._look_at_turn(event)
+                elif event["over"]:
                     self._ended(event)
                 else:
                     self._began(sentinel, event)
@@ -165,6 +173,17 @@ class Watcher:
         )
         self._current = None
         self._tell(ledger.ended(stall), self._loud or stall.told)
+
+    def _look_at_turn(self, event: dict[str, Any]) -> None:
+        known = turns.known(self._tally, event)
+        if not event["over"]:
+            stall = turns.stall(event, known)
+            self._turn, self._turn_loud = ledger.began(stall, event["at"])
+            self._tell(self._turn, self._turn_loud)
+        elif self._turn is not None:
+            stall = turns.ended(self._turn, event, known)
+            self._turn = None
+            self._tell(ledger.ended(stall), self._turn_loud)
 
     def _tell(self, stall: Stall, loud: bool) -> None:
         if loud:

@@ -1,0 +1,6 @@
+from typing import Any, final
+
+@final
+class Tally:
+    def read(self, turn: float) -> dict[str, Any] | None: ...
+    def forget(self, turn: float) -> None: ...
