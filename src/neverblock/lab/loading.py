@@ -19,6 +19,8 @@ from neverblock.lab.sampling import Sampler, between
 from neverblock.lab.server import Server
 from neverblock.lab.settings import PROTOCOLS
 
+#: What a server uses more and more of.
+GROWING: Final = ("cpu", "user", "system", "voluntary", "involuntary")
 PERCENTILES: Final = ("p50", "p99", "p99.9")
 #: Share of the exact processor time that clock ticks must account for, or they tell too little.
 TICKED: Final = 0.8
@@ -77,15 +79,17 @@ def used(found: Mapping[str, Any], sampler: Sampler) -> Iterator[Metric]:
     """What it cost the server."""
     begin, end = window(found)
     requests = found["throughput"] * found["seconds"]
-    cpu = sampler.used("cpu", begin, end)
-    yield Metric("cpu", "s/request", cpu / requests)
-    user, system = (sampler.used(name, begin, end) for name in ("user", "system"))
+    grown = {name: sampler.used(name, begin, end) for name in GROWING}
+    cpu, user, system = (grown[name] or 0.0 for name in ("cpu", "user", "system"))
+    if cpu:
+        yield Metric("cpu", "s/request", cpu / requests)
     if user + system >= TICKED * cpu > 0:
         yield Metric("cpu user", "s/request", cpu * user / (user + system) / requests)
         yield Metric("cpu system", "s/request", cpu * system / (user + system) / requests)
     for name in ("voluntary", "involuntary"):
-        switches = max(0.0, sampler.used(name, begin, end))
-        yield Metric(f"{name} switches", "1/request", switches / requests)
+        switches = grown[name]
+        if switches is not None:
+            yield Metric(f"{name} switches", "1/request", switches / requests)
     yield Metric("processes", "1", sampler.most("processes"))
     yield Metric("threads", "1", sampler.most("threads"))
     waits = sampler.counted("multiplexer.waits", begin, end)
@@ -100,12 +104,11 @@ def used(found: Mapping[str, Any], sampler: Sampler) -> Iterator[Metric]:
                 yield Metric(what, "1/wake-up", counted / waits)
 
 
-def system_calls(server: Server, bench: Bench, connections: int) -> Iterator[Metric]:
-    """Those of the server for each answer; nothing where perf may not count them."""
+def system_calls(server: Server, bench: Bench, connections: int, tasks: int) -> Iterator[Metric]:
+    """Those of the server, which will have so many tasks; nothing where perf may not count them."""
     pids = server.tree.pids()
-    if shutil.which("perf") is None or len(server.tree.tasks()) + connections > FOLLOWED:
+    if shutil.which("perf") is None or tasks > FOLLOWED:
         return
-    begun = time.monotonic()
     perf = subprocess.Popen(
         [
             "perf",
@@ -127,9 +130,16 @@ def system_calls(server: Server, bench: Bench, connections: int) -> Iterator[Met
     )
     try:
         found = load(
-            server, bench, connections, Sampler(server), duration=COUNTED, warmup=0.1, timeout=2.0
+            server,
+            bench,
+            connections,
+            Sampler(server, COUNTED),
+            duration=COUNTED,
+            warmup=0.1,
+            timeout=2.0,
         )
     finally:
+        ended = time.monotonic()
         with suppress(ProcessLookupError):
             perf.send_signal(signal.SIGINT)
         try:
@@ -137,15 +147,16 @@ def system_calls(server: Server, bench: Bench, connections: int) -> Iterator[Met
         except subprocess.TimeoutExpired:
             perf.kill()
             _, told = perf.communicate()
-    times, counts = [begun], [0.0]
+    times, counts = [0.0], [0.0]
     for line in told.splitlines():
         at, count, *_ = [*line.split(","), "", ""]
-        with suppress(ValueError):  # "<not counted>", or words.
-            moment, sofar = begun + float(at), counts[-1] + float(count)
-            times.append(moment)
-            counts.append(sofar)
+        with suppress(ValueError):  # Words.
+            times.append(float(at))
+            counts.append(counts[-1] + (float(count) if count[:1].isdigit() else 0.0))
+    # Its clock began with it, and its last line is of when it was told to end.
+    times = [ended - times[-1] + each for each in times]
     begin, end = window(found)
     requests = found["throughput"] * found["seconds"]
     calls = between(times, counts, end) - between(times, counts, begin)
-    if calls > 0 and times[-1] >= end:
+    if calls > 0:
         yield Metric("system calls", "1/request", calls / requests)

@@ -59,7 +59,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
         peer=way.peer,
     ) as server:
         yield from memory(server, way, connections, bench)
-        sampler = Sampler(server, statistics=way.backend is not None)
+        sampler = Sampler(server, settings.duration / 6, statistics=way.backend is not None)
         crowded = way.at_once is not None and connections > way.at_once
         found = loading.load(
             server, bench, connections, sampler, timeout=IMPATIENCE if crowded else 10.0
@@ -67,7 +67,8 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
         yield from loading.answered(found)
         yield from loading.used(found, sampler)
         if not settings.quick and not crowded:
-            yield from loading.system_calls(server, bench, connections)
+            tasks = int(sampler.most("threads"))
+            yield from loading.system_calls(server, bench, connections, tasks)
 
 
 def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Iterator[Metric]:
@@ -243,9 +244,7 @@ EXPERIMENT = Experiment(
         "throughput",
         "latency p50",
         "latency p99",
-        "latency p99.9",
         "cpu",
-        "pss at rest",
         "pss per connection",
         "voluntary switches",
         "system calls",
