@@ -25,7 +25,7 @@ from neverblock.cli.values import Size
 
 # A command that is not used costs nothing at start-up: these import no extra.
 from neverblock.errors import PlanError
-from neverblock.load import Plan, Result, run
+from neverblock.load import Plan, Result, run, run_on_fleet
 
 FAILED = 1
 #: 128 + SIGINT, as a shell has it.
@@ -136,6 +136,15 @@ Exit codes:
     default="",
     help="Pin the processes to these CPUs, in turn; the server should have others.",
 )
+@option(
+    "The client",
+    "--fleet",
+    is_flag=False,
+    flag_value="local",
+    metavar="[dask://HOST:PORT|local:N]",
+    help="Share the load among the workers of a Dask cluster; without a value among a worker for "
+    "each CPU here. --processes then is on each worker.",
+)
 @option("TLS", "--ca", metavar="FILE", help="Trust these certificates (PEM), not the system's.")
 @option("TLS", "--insecure", is_flag=True, help="Take any certificate.")
 @option(
@@ -169,6 +178,7 @@ def load(
     max_errors: str,
     quiet: bool,
     cores: str,
+    fleet: str | None,
     **options: Any,
 ) -> int:
     """Put load on a server, and measure it.
@@ -184,7 +194,10 @@ def load(
             writable(file)
         to_stderr = json_file == "-"
         with Watcher(plan, quiet) as watcher:
-            result = run(plan, on_progress=watcher)
+            if fleet is None:
+                result = run(plan, on_progress=watcher)
+            else:
+                result = run_on_fleet(fleet, plan, on_progress=watcher)
     except PlanError as error:
         where = "" if error.name == "target" else f"--{error.name}: "
         raise Refusal(f"{where}{error.reason}") from None

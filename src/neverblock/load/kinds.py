@@ -20,6 +20,7 @@ HANDSHAKE = "TLS handshake failed"
 NO_PORT = "no free source port"
 NO_SOCKET = "no such socket"
 DIED = "load process died"
+LOST = "worker lost"
 
 #: By errno: connect(2), recv(2), send(2).
 KINDS = {

@@ -1,0 +1,154 @@
+"""Load by a fleet: real schedulers and workers, on one machine and on several hosts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.load.network import Host, network
+from tests.servers.serving import neverblock, served
+
+HANDLER = "examples/echo.py:handle"
+
+#: Tells a line when requests are measured, and the result at the end.
+CLIENT = """
+import json, sys
+from neverblock.load import Plan, run_on_fleet
+
+def tell(progress):
+    if progress.phase == "measuring" and progress.requests:
+        print("measuring", flush=True)
+
+plan = Plan(**json.loads(sys.argv[2]))
+print(json.dumps(run_on_fleet(sys.argv[1], plan, tell).to_json()))
+"""
+
+
+def test_a_cluster_of_this_machine_shares_the_load() -> None:
+    with served(HANDLER) as server:
+        done = neverblock(
+            "load", server.url, "--fleet", "local:2", "--connections", "5", "--idle", "3",
+            "--rate", "200", "--duration", "1", "--json", "-",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["errors"] == {}
+    assert result["client"]["processes"] == 2
+    assert result["idle"] == {"asked": 3, "opened": 3, "closed": 0}
+    assert result["requests"] == pytest.approx(200, abs=2)
+    assert result["corrected"]
+
+
+@pytest.mark.parametrize(
+    ("fleet", "reason"),
+    [
+        ("somewhere", "write dask://HOST:PORT, local or local:N, not 'somewhere'"),
+        ("local:2", "1 cannot be shared by 2 workers of 1 processes each; ask for 2 at least"),
+        ("dask://127.0.0.1:1", "no scheduler answers at dask://127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(fleet: str, reason: str) -> None:
+    done = neverblock("load", "tcp://127.0.0.1:1", "--connections", "1", "--fleet", fleet)
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
+def test_a_server_that_is_not_there_is_an_error_of_each_worker() -> None:
+    done = neverblock(
+        "load", "tcp://127.0.0.1:1", "--connections", "4", "--duration", "0.2", "--json", "-",
+        "--fleet", "local:2",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["errors"]["connection refused"] >= 4
+
+
+def test_a_worker_that_is_killed_is_named_and_the_rest_of_the_run_kept(tmp_path: Path) -> None:
+    with (
+        network("boss", "server", "client", "worker-1", "worker-2", "worker-3") as hosts,
+        cluster(*hosts, folder=tmp_path) as workers,
+    ):
+        _, server, client, _, lost, _ = hosts
+        options = {
+            "target": f"tcp://{server.address}:7000",
+            "connections": 30,
+            "duration": 5.0,
+            "timeout": 5.0,
+        }
+        asking = client.start(
+            "-c", CLIENT, f"dask://{hosts[0].address}:8786", json.dumps(options),
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert asking.stdout is not None
+        assert asking.stderr is not None
+        line = asking.stdout.readline()
+        assert line == "measuring\n", line + asking.stderr.read()
+        workers[1].kill()
+        told, errors = asking.communicate(timeout=90)
+    assert asking.returncode == 0, errors
+    result = json.loads(told.splitlines()[-1])
+    assert result["errors"] == {"worker lost": 1}
+    assert lost.address in result["examples"]["worker lost"]
+    assert result["requests"] > 0
+    assert result["client"]["processes"] == 2
+
+
+def test_a_scheduler_without_workers_is_refused(tmp_path: Path) -> None:
+    with network("boss", "server", "client") as hosts, cluster(*hosts, folder=tmp_path):
+        asking = hosts[2].start(
+            "-c", CLIENT, f"dask://{hosts[0].address}:8786", '{"target": "tcp://127.0.0.1:1"}',
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        _, errors = asking.communicate(timeout=60)
+    assert "no worker has joined" in errors
+
+
+@contextmanager
+def cluster(
+    boss: Host, server: Host, client: Host, *workers: Host, folder: Path
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """A scheduler, an echo server and workers, each on its host, all of them ready."""
+    with ExitStack() as stack:
+        serving = server.start(
+            "-m", "neverblock", "serve", HANDLER, "--bind", f"tcp://{server.address}:7000",
+            "--stall-threshold", "0", stdout=subprocess.PIPE,
+        )  # fmt: skip
+        stack.callback(end, serving)
+        assert serving.stdout is not None
+        assert serving.stdout.readline().startswith("listening")
+        leading = boss.start(
+            "-m", "distributed.cli.dask_scheduler", "--host", boss.address, "--port", "8786",
+            "--no-dashboard", stdout=subprocess.PIPE,
+        )  # fmt: skip
+        stack.callback(end, leading)
+        wait_for(leading, "Scheduler at:")
+        started = []
+        for index, worker in enumerate(workers):
+            process = worker.start(
+                "-m", "distributed.cli.dask_worker", f"tcp://{boss.address}:8786",
+                "--host", worker.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                "--local-directory", str(folder / str(index)), stdout=subprocess.PIPE,
+            )  # fmt: skip
+            stack.callback(end, process)
+            started.append(process)
+        for process in started:
+            wait_for(process, "Starting established connection")
+        yield started
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    """Until it logs that; what it says afterwards fits in its pipe."""
+    assert process.stderr is not None
+    said = ""
+    while text not in (line := process.stderr.readline()):
+        said += line
+        assert line, said
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
