@@ -13,14 +13,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import echo, machine, memory, report, scheduling
+from bench import echo, machine, memory, report, scheduling, watch
 from bench.errors import BenchError, Unsupported
 from bench.loops import C_SERVER, LOOPS, factory
 from bench.programs import built
 from bench.rows import Row, Settings
 from bench.run import loops_of, measure, plan, two_cores
 
-ROWS: list[Row] = [*scheduling.ROWS, *echo.ROWS, *memory.ROWS]
+ROWS: list[Row] = [*scheduling.ROWS, *echo.ROWS, *memory.ROWS, *watch.ROWS]
 PIPE_WIDTH = 132
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = """
@@ -121,7 +121,8 @@ def save(run: report.Run, name: str) -> Path:
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="A row, a group (scheduling, echo, memory) or a pattern; repeatable.  [default: all]",
+    help="A row, a group (scheduling, echo, memory, watch) or a pattern; repeatable.  "
+    "[default: all]",
 )
 @click.option(
     "--loops",

@@ -8,6 +8,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 
 from bench.errors import Unsupported
 
@@ -17,14 +18,18 @@ OURS = "neverblock"
 C_SERVER = "C"
 PEERS = ("uvloop", "rloop")
 LOOPS = ("asyncio", *PEERS, OURS)
+#: After the name of a loop of ours: with the watch on.
+WATCHED = "+watch"
 
 
 def factory(name: str) -> Factory:
     """The zero-argument factory of a loop.
 
     `name` is one of `LOOPS`, any other module that has `new_event_loop`, or `neverblock:BACKEND`
-    for one backend of ours. Raises `Unsupported` with the reason where it cannot be had.
+    for one backend of ours; with `WATCHED` behind it ours is watched. Raises `Unsupported` with the
+    reason where it cannot be had.
     """
+    name, watched, _ = name.partition(WATCHED)
     if name == "asyncio":
         return asyncio.SelectorEventLoop
     module_name, _, backend = name.partition(":")
@@ -35,10 +40,22 @@ def factory(name: str) -> Factory:
     if backend:
         if not hasattr(module, "Loop"):
             raise Unsupported(f"{module_name} {version(name)} has no Loop to choose a backend of")
-        return partial(module.Loop, backend=backend)
+        return partial(module.Loop, backend=backend, **watch(module, bool(watched)))
     if not hasattr(module, "new_event_loop"):
         raise Unsupported(f"{module_name} {version(name)} has no new_event_loop")
+    if watched:
+        return partial(module.Loop, **watch(module, True))
     return module.new_event_loop
+
+
+def watch(module: ModuleType, wanted: bool) -> dict[str, object]:
+    """The arguments of a loop of ours that is watched, or not."""
+    if not wanted:
+        return {}
+    try:
+        return {"watch": module.Watch()}
+    except RuntimeError as error:
+        raise Unsupported(str(error)) from None
 
 
 def version(name: str) -> str:
