@@ -10,6 +10,9 @@ from neverblock.lab.experiment import Experiment
 NAMES: Final[Mapping[str, str]] = {
     "models": "models",
     "scanning": "scanning",
+    "c10k": "c10k",
+    "blocking-call": "blocking_call",
+    "waiting-or-computing": "waiting_or_computing",
 }
 
 

@@ -1,0 +1,147 @@
+"""Fifteen thousand clients in one thread: are they all served, and what does each cost?"""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from neverblock import multiplexers
+from neverblock.lab import words
+from neverblock.lab.clients import crowd, room
+from neverblock.lab.experiment import (
+    Bench,
+    Case,
+    Chart,
+    Experiment,
+    Found,
+    LabError,
+    Metric,
+    Settings,
+    Verdict,
+    derived,
+    refuse,
+)
+from neverblock.lab.server import serving
+from neverblock.lab.settings import ECHO
+from neverblock.lab.ways import Way, limit_of
+
+CROWDS = (100, 1_000, 5_000, 10_000, 15_000)
+QUICK = (100, 2_000)
+#: Clients that come one after another to a server that has its crowd.
+PROBES = 25
+
+
+def cases(settings: Settings) -> list[Case]:
+    backends = settings.backends or multiplexers.default()[:1]
+    crowds = QUICK if settings.quick else CROWDS
+    return [{"backend": backend, "connections": count} for backend in backends for count in crowds]
+
+
+def measure(case: Case, bench: Bench) -> Iterator[Metric]:
+    backend, count = str(case["backend"]), int(case["connections"] or 0)
+    way = Way("loop", backend=backend)
+    refuse(way.obstacle())
+    refuse(limit_of(backend, count + 1))
+    refuse(room(count + 1))
+    options = way.options(count)
+    with serving(ECHO, options, cores=bench.server_cores, backend=backend) as server:
+        empty = server.tree.memory()
+        with crowd(server.port, count, cores=bench.client_cores) as clients:
+            if clients.answered < count:
+                raise LabError(f"{clients.answered:,} of {count:,} answered: {clients.failure}")
+            server.tree.wait_rest()
+            full, counts = server.tree.memory(), server.tree.counts()
+            probes = [clients.probe() for _ in range(PROBES)]
+            yield Metric("clients answered", "1", clients.answered)
+            yield Metric("threads", "1", counts.threads)
+            yield Metric("everybody answered within", "s", clients.seconds)
+            yield Metric("one more answered within", "s", median(probes))
+            yield Metric("pss per connection", "B/connection", (full.pss - empty.pss) / count)
+            yield Metric("pss", "B", full.pss)
+
+
+def verdicts(found: Found) -> Sequence[Verdict]:
+    most = max(found.all("clients answered"), key=lambda each: each[1].median, default=None)
+    if most is None:
+        return []
+    case = most[0]
+    backend, count = str(case["backend"]), int(case["connections"] or 0)
+    of_it: Case = {"backend": backend, "connections": count}
+    threads = found.fact("threads", **of_it)
+    memory = found.fact("pss per connection", **of_it)
+    whole = found.fact("pss", **of_it)
+    late = found.fact("one more answered within", **of_it)
+    facts = {
+        "clients held and answered": found.fact("clients answered", **of_it),
+        "threads of the server": threads,
+        "memory of a connection": memory,
+        "memory of the server": whole,
+        "answer to one client more": late,
+    }
+    text = (
+        f"A loop on {backend} answered {count:,} clients that stayed connected, in a process of "
+        f"{words.shown(whole.value, 'B')} with {plural(threads.value, 'thread')}: "
+        f"{words.shown(memory.value, 'B')} for each."
+    )
+    fewest = min(int(each["connections"] or 0) for each, _ in found.all("pss", backend=backend))
+    if fewest < count:
+        early = found.fact("one more answered within", backend=backend, connections=fewest)
+        growth = derived(late, late.value / early.value, "1", early)
+        facts[f"the same beside {fewest:,}"] = early
+        text += (
+            f" Beside them one client more had its answer within {words.shown(late.value, 's')}; "
+            f"beside {fewest:,} it was {words.shown(early.value, 's')}, "
+            + (
+                "about as long."
+                if 0.67 <= growth.value <= 1.5
+                else f"{words.times(1 / growth.value)} as long."
+                if growth.value < 1
+                else f"so {words.times(growth.value)} as long in the crowd."
+            )
+        )
+    alone = "one thread" if threads.value == 1 else plural(threads.value, "thread")
+    return [
+        Verdict(
+            experiment=found.experiment,
+            title=f"{alone.capitalize()} held {count:,} clients",
+            text=text,
+            facts=facts,
+        )
+    ]
+
+
+def plural(count: float, what: str) -> str:
+    return f"{count:,.0f} {what}{'' if count == 1 else 's'}"
+
+
+EXPERIMENT = Experiment(
+    name="c10k",
+    title="C10k and beyond",
+    question="How many clients can one thread hold, and does the crowd slow down who comes next?",
+    method=(
+        "Clients connect to an echo server, get one answer each, and stay. When all are there and "
+        "the server rests, its memory is read; then 25 clients more come one after the other, from "
+        "connecting to their first answer."
+    ),
+    charts=(
+        Chart(
+            metric="one more answered within",
+            unit="s",
+            title="From connecting to the first answer, beside so many",
+            x="connections",
+            series=("backend",),
+            log_x=True,
+        ),
+        Chart(
+            metric="pss per connection",
+            unit="B/connection",
+            title="Memory of a connection",
+            x="connections",
+            series=("backend",),
+            log_x=True,
+        ),
+    ),
+    cases=cases,
+    measure=measure,
+    verdicts=verdicts,
+    seconds=lambda case, settings: 2.0 + int(case["connections"] or 0) / 4_000,
+    table=("clients answered", "pss per connection", "one more answered within"),
+)

@@ -1,0 +1,150 @@
+"""Handlers that wait, handlers that compute: which way to serve gets most done?"""
+
+from collections.abc import Iterator, Sequence
+
+from neverblock.lab import words
+from neverblock.lab.calling import call
+from neverblock.lab.experiment import (
+    Bench,
+    Case,
+    Chart,
+    Experiment,
+    Fact,
+    Found,
+    Metric,
+    Settings,
+    Verdict,
+)
+from neverblock.lab.server import serving
+from neverblock.lab.ways import Way
+
+CALLERS = 100
+#: Milliseconds of each question.
+WORK = {"wait": (1.0, 10.0, 100.0), "compute": (0.1, 1.0, 10.0)}
+QUICK = {"wait": (10.0,), "compute": (1.0,)}
+#: A model that does so much of what the best does is as good, for choosing.
+CLOSE = 0.9
+
+
+def cases(settings: Settings) -> list[Case]:
+    models = settings.models or ("loop", "workers", "thread", "pool", "process")
+    return [
+        {"model": model, "work": work, "milliseconds": length}
+        for work, lengths in (QUICK if settings.quick else WORK).items()
+        for length in lengths
+        for model in models
+        if model != "iterative"
+    ]
+
+
+def measure(case: Case, bench: Bench) -> Iterator[Metric]:
+    way = Way(str(case["model"]))
+    seconds = float(case["milliseconds"] or 0) / 1000
+    with serving(
+        "neverblock.lab.handlers:works", way.options(CALLERS), cores=bench.all_cores
+    ) as server:
+        answers = call(
+            server,
+            cores=bench.all_cores,
+            count=at_once(way),
+            plain=f"{case['work']} {seconds:g}",
+            seconds=bench.settings.duration,
+            warmup=bench.settings.warmup,
+        )
+        yield Metric("throughput", "1/s", len(answers.plain) / answers.seconds)
+        yield from answers.latencies()
+        yield Metric("served at once", "1", at_once(way))
+
+
+def at_once(way: Way) -> int:
+    """A pool has so many places, and who has none is never answered while the others stay."""
+    return min(CALLERS, way.at_once or CALLERS)
+
+
+def verdicts(found: Found) -> Sequence[Verdict]:
+    facts: dict[str, Fact] = {}
+    sentences, best_for = [], {}
+    for work in WORK:
+        lengths = {case["milliseconds"] for case, _ in found.all("throughput", work=work)}
+        winners: dict[str, int] = {}
+        for length in sorted(float(each or 0) for each in lengths):
+            ranked = sorted(
+                found.all("throughput", work=work, milliseconds=length),
+                key=lambda each: -each[1].median,
+            )
+            case, best = ranked[0]
+            close = [
+                str(each["model"]) for each, one in ranked if one.median >= CLOSE * best.median
+            ]
+            for model in close:
+                winners[model] = winners.get(model, 0) + 1
+            facts[f"{work} {length:g} ms, {case['model']}"] = found.fact("throughput", **case)
+            last, least = ranked[-1]
+            sentences.append(
+                f"{work} {length:g} ms: {words.listed(close)} with "
+                f"{words.shown(best.median, '1/s')}"
+                + (
+                    f", {last['model']} least with {words.shown(least.median, '1/s')}."
+                    if len(close) < len(ranked)
+                    else "."
+                )
+            )
+        if winners:
+            best_for[work] = [each for each in winners if winners[each] == max(winners.values())]
+    if not best_for:
+        return []
+    names = {"wait": "waiting", "compute": "computing"}
+    title = "; ".join(f"{names[work]}: {words.listed(best)}" for work, best in best_for.items())
+    return [
+        Verdict(
+            experiment=found.experiment,
+            title=f"Most gets done – {title}",
+            text="Most answers a second, and what comes within a tenth of it. "
+            + " ".join(sentences),
+            facts=facts,
+        )
+    ]
+
+
+def charts() -> Iterator[Chart]:
+    for work, title in (("wait", "Handlers that wait"), ("compute", "Handlers that compute")):
+        yield Chart(
+            metric="throughput",
+            unit="1/s",
+            title=f"{title}: answers a second",
+            x="milliseconds",
+            series=("model",),
+            log_x=True,
+            log_y=True,
+            where={"work": work},
+        )
+    for work, title in (("wait", "Handlers that wait"), ("compute", "Handlers that compute")):
+        yield Chart(
+            metric="latency p99",
+            unit="s",
+            title=f"{title}: 99 of 100 are answered within",
+            x="milliseconds",
+            series=("model",),
+            log_x=True,
+            log_y=True,
+            where={"work": work},
+        )
+
+
+EXPERIMENT = Experiment(
+    name="waiting-or-computing",
+    title="Waiting or computing",
+    question="Which way to serve fits handlers that wait, and which those that compute?",
+    method=(
+        f"{CALLERS} callers (of a pool as many as it has places: 64) ask again once they are "
+        "answered. Each question makes its handler wait, as for a database, or use processor time "
+        "in Python. The server may use every core, which its callers share. Iterative servers are "
+        "left out: they serve one caller."
+    ),
+    charts=tuple(charts()),
+    cases=cases,
+    measure=measure,
+    verdicts=verdicts,
+    seconds=lambda case, settings: 1.5 + settings.warmup + settings.duration,
+    table=("throughput", "latency p50", "latency p99"),
+)
