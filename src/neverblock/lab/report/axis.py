@@ -119,9 +119,9 @@ def _clean(value: float) -> float:
 
 def _round_down(value: float) -> float:
     ten = 10.0 ** floor(log10(value) + 1e-9)
-    return _clean(next(ten * part for part in (5, 2, 1) if ten * part <= value * 1.0001))
+    return _clean(next(ten * part for part in (5, 2, 1) if ten * part <= value * (1 + 1e-9)))
 
 
 def _round_up(value: float) -> float:
     ten = 10.0 ** floor(log10(value) + 1e-9)
-    return _clean(next(ten * part for part in (1, 2, 5, 10) if ten * part >= value * 0.9999))
+    return _clean(next(ten * part for part in (1, 2, 5, 10) if ten * part >= value * (1 - 1e-9)))
