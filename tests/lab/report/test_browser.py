@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from neverblock.lab.report import write
 from tests.lab.report.browser import Tab, browser
 from tests.lab.report.samples import full
 from tests.servers.tools import tool
@@ -39,11 +38,6 @@ SMALL = """Math.min(...[...document.querySelectorAll('svg.chart')]
     .filter(svg => svg.checkVisibility())
     .flatMap(svg => [...svg.querySelectorAll('text')]
         .map(text => 12 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)))"""
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(full(), tmp_path_factory.mktemp("report"), full())
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-
 from neverblock.lab.report import render, write
 from neverblock.lab.results import Missing, Results, Row
-from tests.lab.report.samples import HOSTILE, full
+from tests.lab.report.samples import EXPERIMENTS, HOSTILE, full, rows
 
 EMPTY = Results(
     started="yesterday", command="neverblock compare", machine={}, versions={}, settings={}
 )
-
-
-@pytest.fixture(scope="module")
-def text() -> str:
-    return render(full())
 
 
 class Elements(HTMLParser):
@@ -111,11 +104,11 @@ def test_an_empty_run_is_a_page(tmp_path: Path) -> None:
 
 
 def test_zeros_and_single_values_can_be_drawn() -> None:
-    results = full()
+    results = dataclasses.replace(full(), experiments=EXPERIMENTS, rows=tuple(rows()))
     flat = tuple(dataclasses.replace(row, value=0.0) for row in results.rows)
     elements(render(dataclasses.replace(results, rows=flat)))
-    once = tuple({(row.experiment, row.metric): row for row in results.rows}.values())
-    elements(render(dataclasses.replace(results, rows=once)))
+    once = tuple({(row.experiment, row.metric): row for row in full().rows}.values())
+    elements(render(dataclasses.replace(full(), rows=once, experiments=full().experiments[:2])))
 
 
 def test_without_its_extra_it_says_what_to_install() -> None:
