@@ -19,6 +19,9 @@ PACKAGES = {
     "setpriv": "util-linux",
     "socat": "socat",
     "strace": "strace",
+    "taskset": "util-linux",
+    "redis-server": "redis-server",
+    "wrk": "wrk",
 }
 
 
