@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from neverblock.servers import Server as Server
     from neverblock.servers import serve as serve
     from neverblock.watch import Watch as Watch
+    from neverblock.watch.guard import Guard as Guard
+    from neverblock.watch.guard import allow_blocking as allow_blocking
 
 __all__ = [
     "EventLoopPolicy",
+    "Guard",
     "Loop",
     "Server",
     "Watch",
     "__version__",
+    "allow_blocking",
     "install",
     "multiplexers",
     "new_event_loop",
@@ -45,4 +49,8 @@ def __getattr__(name: str) -> Any:
         from neverblock.watch import Watch
 
         return Watch
+    if name in ("Guard", "allow_blocking"):
+        from neverblock.watch import guard
+
+        return getattr(guard, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

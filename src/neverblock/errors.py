@@ -162,3 +162,26 @@ class PlanError(ValueError):
 
     def __reduce__(self) -> tuple[type["PlanError"], tuple[str, str]]:
         return type(self), (self.name, self.reason)
+
+
+class BlockingCallError(RuntimeError):
+    """A call that blocks was made in the thread of a strict loop; it was not carried out.
+
+    ``call`` is what the program called, ``by`` what that calls to block, "" where it is the same;
+    ``where`` is the program's line, ``cure`` what to write instead.
+    """
+
+    def __init__(self, call: str, by: str, where: str, cure: str) -> None:
+        through = f" (by {by})" if by else ""
+        at = f", at {where}" if where else ""
+        super().__init__(
+            f"{call}{through} blocks the event loop{at}; instead: {cure}; where it has to block: "
+            f'with neverblock.allow_blocking("why"):'
+        )
+        self.call = call
+        self.by = by
+        self.where = where
+        self.cure = cure
+
+    def __reduce__(self) -> tuple[type["BlockingCallError"], tuple[str, str, str, str]]:
+        return type(self), (self.call, self.by, self.where, self.cure)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import click
 
-from neverblock import Loop, Watch, multiplexers
+from neverblock import Guard, Loop, Watch, multiplexers
 from neverblock.watch import Output
 
 logger = logging.getLogger("neverblock.watch")
@@ -38,7 +38,9 @@ def usable(context: click.Context, parameter: click.Parameter, name: str | None)
     return name
 
 
-def factory(backend: str | None, debug: bool = False, watch: Watch | None = None) -> LoopFactory:
+def factory(
+    backend: str | None, debug: bool = False, watch: Watch | Guard | None = None
+) -> LoopFactory:
     """A factory of loops with that backend (None: the default)."""
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -51,17 +53,24 @@ def factory(backend: str | None, debug: bool = False, watch: Watch | None = None
 
 
 def watching(
-    threshold: float, outputs: Iterable[Output] = (), turn_threshold: float | None = None
-) -> Watch | None:
+    threshold: float,
+    outputs: Iterable[Output] = (),
+    turn_threshold: float | None = None,
+    strict: bool = False,
+) -> Watch | Guard | None:
     """What watches the loops of a command; None: nobody, and where that was not asked for a
     warning says why."""
-    if not threshold:
-        return None
-    try:
-        return Watch(threshold=threshold, turn_threshold=turn_threshold, outputs=tuple(outputs))
-    except RuntimeError as error:
-        logger.warning("the loop is not watched: %s", error)
-        return None
+    if threshold:
+        try:
+            return Watch(
+                threshold=threshold,
+                turn_threshold=turn_threshold,
+                outputs=tuple(outputs),
+                strict=strict,
+            )
+        except RuntimeError as error:
+            logger.warning("the loop is not watched: %s", error)
+    return Guard() if strict else None
 
 
 def make_default(new_event_loop: LoopFactory) -> None:

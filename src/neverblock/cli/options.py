@@ -155,6 +155,12 @@ WATCH = grouped(
         "Default: as --stall-threshold.",
     ),
     *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
+    option(
+        "--strict",
+        is_flag=True,
+        help="Let known blocking calls in the loop's thread raise BlockingCallError. For the loop "
+        "model.",
+    ),
 )
 
 SOCKETS = grouped(

@@ -46,6 +46,11 @@ Examples:
     help="Tell which callbacks take the time when those of one turn take longer together. Default: "
     "as --stall-threshold.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Let known blocking calls in the loop's thread raise BlockingCallError.",
+)
 @output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -57,6 +62,7 @@ def run(
     debug: bool,
     stall_threshold: float,
     turn_threshold: float | None,
+    strict: bool,
     **outputs: Any,
 ) -> Callable[[], int]:
     """Run a PROGRAM that uses asyncio on the loop of neverblock, unchanged.
@@ -73,7 +79,8 @@ def run(
     told = chosen(stall_threshold, **outputs)
 
     def start() -> int:
-        make_default(factory(backend, debug, watching(stall_threshold, told, turn_threshold)))
+        watch = watching(stall_threshold, told, turn_threshold, strict)
+        make_default(factory(backend, debug, watch))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, fields
 from typing import Final, TypedDict
 
-from neverblock import Watch
+from neverblock import Guard, Watch
 from neverblock.errors import SettingsError
 from neverblock.servers.outputs import outputs
 
@@ -85,6 +85,10 @@ class Settings:
     """Write metrics to this file every few seconds, in Prometheus' text format. With workers each
     has a file of its own."""
 
+    strict: bool = False
+    """Let known blocking calls in the thread of the loop model raise BlockingCallError. For the
+    loops that the server makes itself."""
+
     def __post_init__(self) -> None:
         check(self)
 
@@ -101,13 +105,13 @@ class Settings:
         return self.max_connections
 
     @property
-    def watch(self) -> Watch | None:
+    def watch(self) -> Watch | Guard | None:
         """What watches the loop that runs the handlers; None: nobody.
 
         Raises SettingsError for a file that cannot be written.
         """
         if self.model != "loop" or not self.stall_threshold or sys.platform != "linux":
-            return None
+            return Guard() if self.strict else None
         return Watch(
             threshold=self.stall_threshold,
             turn_threshold=self.turn_threshold,
@@ -118,6 +122,7 @@ class Settings:
                 metrics_file=self.metrics_file,
                 several=self.workers > 0,
             ),
+            strict=self.strict,
         )
 
 
@@ -147,6 +152,7 @@ class Options(TypedDict, total=False):
     stall_profile: str | None
     stall_annotations: bool
     metrics_file: str | None
+    strict: bool
 
 
 #: Which models a setting is for, and what the others would do with it.
@@ -156,6 +162,7 @@ ONLY_FOR: Final = {
     "pool_size": ("pool", "loop"),
     "max_connections": ("loop", "process", "thread", "pool"),
     "stack_size": ("thread", "pool"),
+    "strict": ("loop",),
     "stall_log": ("loop",),
     "stall_profile": ("loop",),
     "stall_annotations": ("loop",),

@@ -22,6 +22,7 @@ from neverblock.watch.outputs import (
 from neverblock.watch.stall import Cause, Place, Sample, Share, Stall
 
 if TYPE_CHECKING:
+    from neverblock.watch.guard import Guarded
     from neverblock.watch.watcher import Watcher
 
 __all__ = [
@@ -71,6 +72,8 @@ class Watch:
     the watch's thread."""
     outputs: Sequence[Output] = ()
     """Where else stalls are told: files, metrics, annotations."""
+    strict: bool = False
+    """Let known blocking calls in the loop's thread raise BlockingCallError instead of waiting."""
 
     def __post_init__(self) -> None:
         if not AVAILABLE:
@@ -101,10 +104,15 @@ class Watch:
                 )
         object.__setattr__(self, "outputs", tuple(self.outputs))
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> "Watcher":
+    def attach(self, loop: asyncio.AbstractEventLoop) -> "Watcher | Guarded":
         """What watches that loop, once it runs."""
         from neverblock.watch.watcher import Watcher
 
         called = self.on_stall if callable(self.on_stall) else None
         turn = self.threshold if self.turn_threshold is None else self.turn_threshold
-        return Watcher(loop, self.threshold, turn, self.signal, called, self.outputs)
+        watcher = Watcher(loop, self.threshold, turn, self.signal, called, self.outputs)
+        if not self.strict:
+            return watcher
+        from neverblock.watch.guard import Guarded
+
+        return Guarded(watcher)

@@ -15,6 +15,7 @@ from neverblock.watch.report import logger
 
 if TYPE_CHECKING:
     from neverblock.watch import Watch
+    from neverblock.watch.guard import Guarded
     from neverblock.watch.watcher import Watcher
 
 #: Loops that took the function along when they were imported.
@@ -27,7 +28,7 @@ MODULES = (asyncio, asyncio.events)
 class Runs(threading.local):
     """Who watches the loop that runs in this thread."""
 
-    watcher: "Watcher | None" = None
+    watcher: "Watcher | Guarded | None" = None
 
 
 def every_loop(watch: "Watch") -> Callable[[], None]:
@@ -45,8 +46,8 @@ def every_loop(watch: "Watch") -> Callable[[], None]:
             runs.watcher.stop()
             runs.watcher = None
         if loop is not None and getattr(loop, "_watcher", None) is None:
-            runs.watcher = watch.attach(loop)
-            runs.watcher.enter()
+            watcher = runs.watcher = watch.attach(loop)
+            watcher.enter()
 
     for name in HOLDERS:
         if name in sys.modules:

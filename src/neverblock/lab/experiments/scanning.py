@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from neverblock import multiplexers
-from neverblock.lab import programs, ways, words
+from neverblock.lab import programs, words
 from neverblock.lab.clients import room
 from neverblock.lab.experiment import (
     Bench,
@@ -18,6 +18,7 @@ from neverblock.lab.experiment import (
     derived,
     refuse,
 )
+from neverblock.lab.ways import limit_of
 
 ACTIVE = 10
 #: Select bears the fifth with the descriptors that a process has anyway.
@@ -26,9 +27,15 @@ QUICK = (0, 100, 900, 10_000)
 SECONDS = 0.4
 
 
+def here() -> tuple[str, ...]:
+    """Backends of this system, with those that it does not have yet: they are told."""
+    found = multiplexers.available().items()
+    return tuple(name for name, reason in found if not (reason or "").startswith("not on"))
+
+
 def cases(settings: Settings) -> list[Case]:
     crowds = QUICK if settings.quick else CROWDS
-    backends = settings.backends or ways.backends()
+    backends = settings.backends or here()
     return [
         {"backend": backend, "active": ACTIVE, "idle": idle}
         for backend in backends
@@ -40,7 +47,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
     backend, idle = str(case["backend"]), int(case["idle"] or 0)
     if (reason := multiplexers.available()[backend]) is not None:
         refuse(f"{backend}: {reason}")
-    refuse(ways.limit_of(backend, idle + ACTIVE))
+    refuse(limit_of(backend, idle + ACTIVE))
     refuse(room(idle + ACTIVE))
     request = {
         **case,

@@ -1,0 +1,71 @@
+"""All blocking calls that the guard knows, and where to stand to notice them."""
+
+import importlib
+import os
+import select
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from neverblock.watch.guard import calls_files, calls_network, calls_threads, entries
+from neverblock.watch.guard.call import Call
+
+TABLE: Final[tuple[Call, ...]] = (
+    *calls_threads.CALLS,
+    *calls_files.CALLS,
+    *calls_network.CALLS,
+)
+
+KINDS: Final = {
+    "entry": entries.ASK,
+    "lock": entries.LOCK,
+    "shield": entries.SHIELD,
+    "socket": entries.SOCKET,
+}
+
+
+def scandir_iterator() -> object:
+    with os.scandir() as iterator:
+        return type(iterator)
+
+
+#: Types that no module names.
+UNNAMED: Final[dict[str, Callable[[], object]]] = {
+    "select:poll": lambda: type(select.poll()),
+    "posix:ScandirIterator": scandir_iterator,
+}
+
+
+def found(at: str) -> Any:
+    """What ``module:name.name`` stands for; None where this Python or system does not have it."""
+    module, _, names = at.partition(":")
+    first, _, rest = names.partition(".")
+    try:
+        thing = (
+            UNNAMED[f"{module}:{first}"]()
+            if f"{module}:{first}" in UNNAMED
+            else getattr(importlib.import_module(module), first)
+        )
+        for name in rest.split(".") if rest else ():
+            # Its own: what is inherited is another type's, with a row of its own.
+            thing = vars(thing)[name]
+    except (ImportError, AttributeError, KeyError):
+        return None
+    return thing
+
+
+def events() -> dict[str, Call]:
+    """What is known of each audit event; of several names for one, the first."""
+    wanted: dict[str, Call] = {}
+    for call in TABLE:
+        if call.how == "event":
+            wanted.setdefault(call.at, call)
+    return wanted
+
+
+def places() -> Iterator[tuple[Call, Any]]:
+    """Calls that are caught at what they are, with that; those that are not there are left out."""
+    for call in TABLE:
+        if call.how not in ("event", "through"):
+            thing = found(call.at)
+            if thing is not None:
+                yield call, thing
