@@ -31,7 +31,10 @@ def stub(
             except (OSError, asyncio.IncompleteReadError):
                 pass
             finally:
-                writer.close()
+                if stop.is_set():
+                    writer.transport.abort()
+                else:
+                    writer.close()
 
         if path is None:
             server = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=tls)
@@ -45,9 +48,12 @@ def stub(
         ready.set()
         await stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(10):  # Transports are told in the next turns.
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()

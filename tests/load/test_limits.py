@@ -68,7 +68,7 @@ def test_a_connection_comes_from_where_it_is_told_to() -> None:
 
 def test_a_crowd_stays_while_others_ask() -> None:
     with stub(stubs.echo) as address:
-        plan = Plan(target=f"tcp://{address}", connections=5, idle=600, processes=2, duration=0.3)
+        plan = Plan(target=f"tcp://{address}", connections=5, idle=300, processes=2, duration=0.3)
         result = run(plan)
     assert result.errors == {}
-    assert (result.idle.opened, result.idle.closed) == (600, 0)
+    assert (result.idle.opened, result.idle.closed) == (300, 0)
