@@ -14,7 +14,7 @@ from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.math cimport sqrt
+from libc.math cimport llround, sqrt
 
 from neverblock.load.recorder cimport Recorder, clock
 
@@ -72,8 +72,8 @@ cdef class Meter:
         # The rate grows evenly: half of what is due in that time at full rate is due in it.
         grown = self.rate * self.ramp / 2
         if count < grown:
-            return self.began + <long long> sqrt(2 * self.ramp * count / self.rate)
-        return self.began + <long long> (self.ramp + (count - grown) / self.rate)
+            return self.began + llround(sqrt(2 * self.ramp * count / self.rate))
+        return self.began + llround(self.ramp + (count - grown) / self.rate)
 
     cdef long long take(self, long long now) noexcept:
         """When the request that is to be sent now was due; 0: none is."""
