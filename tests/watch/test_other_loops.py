@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -136,6 +137,27 @@ def test_each_run_and_each_thread_is_watched_and_nothing_stays(tmp_path: Path, l
     told = watch("--stall-threshold", "0.05", path).stderr
     assert f"{path}:{line_of(path, '    time.sleep(0.5)')} in main" in told
     assert "the loop was blocked 4 times" in told
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_stalls_go_where_they_are_asked_to(tmp_path: Path, loop: str) -> None:
+    path = program(
+        tmp_path,
+        loop,
+        """
+        import asyncio, time
+
+        async def main():
+            await asyncio.sleep(0.1)
+            time.sleep(0.5)
+            await asyncio.sleep(0.1)
+        """,
+    )
+    log, metrics = tmp_path / "stalls.jsonl", tmp_path / "stalls.prom"
+    watch("--stall-log", log, "--metrics-file", metrics, path)
+    began, ended = [json.loads(line) for line in log.read_text().splitlines()]
+    assert began["stall_file"] == ended["stall_file"] == str(path)
+    assert "neverblock_stalls_total" in metrics.read_text()
 
 
 def test_a_command_is_found_and_watched() -> None:

@@ -4,10 +4,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from neverblock import Watch
+from neverblock.cli.outputs import chosen, output_options
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.run import as_main
 from neverblock.watch import AVAILABLE
@@ -31,10 +33,15 @@ Examples:
     metavar="SECONDS",
     help="Tell which line blocks a loop when it does not answer for that long.",
 )
+@output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def watch(
-    program: str, args: tuple[str, ...], is_module: bool, stall_threshold: float
+    program: str,
+    args: tuple[str, ...],
+    is_module: bool,
+    stall_threshold: float,
+    **outputs: Any,
 ) -> Callable[[], int]:
     """Run a PROGRAM on the event loop that it chooses itself, and tell what blocks that loop.
 
@@ -47,9 +54,10 @@ def watch(
         raise Refusal("the watch needs Linux; run the program without it")
     if not is_module:
         program = script(program)
+    told = chosen(stall_threshold, **outputs)
 
     def start() -> int:
-        every_loop(Watch(threshold=stall_threshold))
+        every_loop(Watch(threshold=stall_threshold, outputs=told))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0
