@@ -51,6 +51,84 @@ def test_an_experiment_is_measured_kept_and_shown_again(tmp_path: Path) -> None:
     assert verdict.title in " ".join(again.stdout.split())
 
 
+def test_ways_to_serve_are_compared(tmp_path: Path) -> None:
+    ended = neverblock(
+        *("compare", "examples/echo.py:handle", "--models", "loop,thread,pool"),
+        *("--connections", "1,70", "--rounds", "1", "--duration", "0.3", "--warmup", "0"),
+        *("--peers", "nothing", "--out", str(tmp_path)),
+    )
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    results = load(tmp_path / "results.json")
+    throughput = summaries(results.rows, "models", "throughput")
+    assert len(throughput) == 6
+    assert all(found.median > 0 for found in throughput.values())
+
+    def one(metric: str, **case: object) -> float:
+        [found] = [
+            summary.median
+            for key, summary in summaries(results.rows, "models", metric).items()
+            if case.items() <= dict(key).items()
+        ]
+        return found
+
+    assert one("threads", model="thread", connections=70) == 71
+    assert one("threads", model="loop", connections=70) == 1
+    assert one("processes", model="loop", connections=70) == 1
+    assert one("errors", model="loop", connections=70) == 0
+    assert one("errors", model="pool", connections=70) == 6  # It has 64 threads.
+    assert one("pss per connection", model="thread") > one("pss per connection", model="loop")
+    assert one("wake-ups", model="loop", connections=1) > 0.5
+    [missing] = {each.reason for each in results.missing}
+    assert missing == "nothing is not installed; pip install nothing"
+    assert {verdict.experiment for verdict in results.verdicts} == {"models"}
+
+
+HANDLERS = """
+import os, time
+async def crashes(stream):
+    os.abort()
+async def deaf(stream):
+    await stream.receive_exactly(1_000_000_000)
+async def leaves(stream):
+    pass
+if os.environ.get("FAIL"):
+    raise RuntimeError("no import today")
+if os.environ.get("HANG"):
+    os._exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "told"),
+    [
+        ("crashes", {}, "the server was ended by SIGABRT"),
+        ("leaves", {}, "the server ended a connection"),
+        ("deaf", {}, "0 of 1 clients were answered: no answer within"),
+        ("nothing", {}, "it has crashes, deaf, leaves"),
+        ("deaf", {"FAIL": "1"}, "no import today"),
+        ("deaf", {"HANG": "1"}, "the server ended: it said nothing"),
+    ],
+)
+def test_what_goes_wrong_with_the_server_is_told(
+    tmp_path: Path, name: str, environment: dict[str, str], told: str
+) -> None:
+    (tmp_path / "app.py").write_text(HANDLERS)
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "neverblock", "compare", f"{tmp_path}/app.py:{name}"),
+            *("--models", "loop", "--connections", "1", "--quick", "--out", f"{tmp_path}/out"),
+        ],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    [missing] = load(tmp_path / "out" / "results.json").missing
+    assert told in missing.reason
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -11,13 +11,12 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from neverblock import multiplexers
 from neverblock.cli.options import GroupedCommand, GroupedOption
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Size
 from neverblock.errors import LabError, ResultsError
 from neverblock.lab import baseline as older
-from neverblock.lab import report
+from neverblock.lab import report, ways
 from neverblock.lab.experiments import NAMES, load
 from neverblock.lab.results import Results
 from neverblock.lab.results import load as load_results
@@ -77,7 +76,7 @@ Exit codes:
     "--backends",
     metavar="NAME,…",
     help="What the loop model waits with: "
-    f"{', '.join(multiplexers.REGISTRY)}; or all. Default: the best one here.",
+    f"{', '.join(ways.backends())}; or all. Default: the best one here.",
 )
 @option(
     "What",
@@ -257,14 +256,13 @@ def settings(handler: str | None, experiments: tuple[str, ...], **options: Any) 
     """What was asked for. Raises Refusal for a name that is unknown."""
     names = [name for given in experiments for name in given.split(",")] or [next(iter(NAMES))]
     chosen = named("--experiment", names, [*NAMES, "all"])
-    backends = split(options["backends"])
-    every = list(multiplexers.available())
     quick = bool(options["quick"])
+    backends = split(options["backends"])
     return Settings(
         experiments=tuple(NAMES) if "all" in chosen else chosen,
         handler=handler or ECHO,
         models=expanded("--models", split(options["models"]), MODELS),
-        backends=expanded("--backends", backends, every) if backends else (),
+        backends=expanded("--backends", backends, ways.backends()) if backends else (),
         peers=tuple(split(options["peers"])),
         connections=counts(options["connections"]),
         protocol=options["protocol"],

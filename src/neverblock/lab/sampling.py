@@ -1,7 +1,9 @@
 """What a server used within a window of time, from readings taken all along.
 
-- A reading costs little, and is not taken more often than a tenth of the time goes into them.
-- Between two readings what grows is taken to grow evenly.
+- A reading costs little, and is taken so seldom that a tenth of the time goes into them, if that
+  is often enough to see the window at all.
+- What a process or thread used is gone when it ends: only readings within the window count, in
+  which nobody comes or goes, and their rate stands for all of it.
 """
 
 import time
@@ -34,6 +36,8 @@ class Sampler:
     """Readings of a server; ``take`` is called again and again while its load runs."""
 
     server: Server
+    longest: float
+    """Seconds between two readings at most."""
     statistics: bool = False
     """Whether its loop has some to tell."""
     _counts: list[Counts] = field(default_factory=list)
@@ -49,7 +53,7 @@ class Sampler:
             self.server.ask()
         self._counts.append(self.server.tree.counts())
         cost = time.monotonic() - begun
-        time.sleep(max(PAUSE, cost / SHARE - cost))
+        time.sleep(min(max(PAUSE, cost / SHARE - cost), self.longest))
 
     def finish(self) -> None:
         """Once the load is over. Raises LabError where the server has gone."""
@@ -58,11 +62,13 @@ class Sampler:
         if self.statistics:
             self._note(self.server.last_told())
 
-    def used(self, name: str, begin: float, end: float) -> float:
-        """How much one of the fields of Counts grew."""
-        times = [each.at for each in self._counts]
-        values = [float(getattr(each, name)) for each in self._counts]
-        return between(times, values, end) - between(times, values, begin)
+    def used(self, name: str, begin: float, end: float) -> float | None:
+        """How much one of the fields of Counts grew; None for too short a window to see it."""
+        within = [each for each in self._counts if begin <= each.at <= end]
+        if len(within) < 2:
+            return None
+        grown = float(getattr(within[-1], name)) - float(getattr(within[0], name))
+        return grown * (end - begin) / (within[-1].at - within[0].at)
 
     def most(self, name: str) -> float:
         return max(float(getattr(each, name)) for each in self._counts)

@@ -12,7 +12,7 @@ from rich.table import Table
 from neverblock.lab import words
 from neverblock.lab.baseline import Change, Pair, within
 from neverblock.lab.experiment import Case, Experiment
-from neverblock.lab.results import CaseKey, Results, key, summaries
+from neverblock.lab.results import CaseKey, Results, Summary, key, summaries
 from neverblock.lab.run import Run, Step
 
 #: Of a console that is no terminal: a log, a pipe.
@@ -90,20 +90,41 @@ def table(results: Results, experiment: Experiment) -> Table:
         metric: summaries(results.rows, experiment.name, metric) for metric in experiment.table
     }
     cases = list(dict.fromkeys(case for each in found.values() for case in each))
-    labels = list(dict.fromkeys(label for case in cases for label, _ in in_order(results, case)))
-    made = Table(title=experiment.title, title_justify="left")
-    for label in labels:
-        made.add_column(label, justify="left")
+    items = [in_order(results, case) for case in cases]
+    labels = list(dict.fromkeys(label for each in items for label, _ in each))
+    numbers = [label for label in labels if all(numeric(dict(each).get(label)) for each in items)]
+    texts = [label for label in labels if label not in numbers]
+    made = Table(title=experiment.title, title_justify="left", show_edge=False)
+    if texts:
+        made.add_column("", no_wrap=True)
+    for label in numbers:
+        made.add_column(label, justify="right")
     for metric in experiment.table:
-        made.add_column(metric, justify="right")
-    for case in sorted(cases, key=lambda case: order(dict(case), labels)):
+        units = {summary.unit.partition("/")[2] for summary in found[metric].values()}
+        per = "".join(f" per {unit}" for unit in units if unit not in ("", "s"))
+        label = metric if per.endswith(metric.split()[-1]) else metric + per
+        made.add_column(label, justify="right", min_width=8)
+    for case in sorted(cases, key=lambda case: order(dict(case), texts + numbers)):
         values = dict(case)
-        cells = [number(values[label]) if label in values else "" for label in labels]
+        cells = (
+            [" ".join(str(values[label]) for label in texts if label in values)] if texts else []
+        )
+        cells += [number(values[label]) for label in numbers]
         for metric in experiment.table:
             summary = found[metric].get(case)
-            cells.append("" if summary is None else words.shown(summary.median, summary.unit))
+            cells.append("" if summary is None else plain(summary))
         made.add_row(*cells)
     return made
+
+
+def numeric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def plain(summary: Summary) -> str:
+    """A median without what it is per: the column says so."""
+    unit = summary.unit if summary.unit.endswith("/s") else summary.unit.partition("/")[0]
+    return words.shown(summary.median, unit)
 
 
 def in_order(results: Results, case: CaseKey) -> list[tuple[str, Any]]:

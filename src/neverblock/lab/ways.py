@@ -80,6 +80,12 @@ def of(case: Case) -> Way:
     return Way(str(model), str(backend) if backend else None, str(peer) if peer else None)
 
 
+def backends() -> tuple[str, ...]:
+    """Those of this system, and those that are planned: it is told that they are missing."""
+    found = multiplexers.available().items()
+    return tuple(name for name, reason in found if not (reason or "").startswith("not on"))
+
+
 def every(
     models: tuple[str, ...], backends: tuple[str, ...], peers: tuple[str, ...]
 ) -> Iterator[Way]:

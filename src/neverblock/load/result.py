@@ -73,6 +73,8 @@ class Result:
     idle: Idle = field(default_factory=Idle)
     interrupted: bool = False
     """Whether it was ended early."""
+    began: float | None = None
+    """When the measured time began, by the monotonic clock of this machine; None: it did not."""
 
     @property
     def requests(self) -> int:
@@ -111,6 +113,8 @@ class Result:
         self.idle.opened += other.idle.opened
         self.idle.closed += other.idle.closed
         self.interrupted = self.interrupted or other.interrupted
+        starts = [each for each in (self.began, other.began) if each is not None]
+        self.began = min(starts, default=None)
 
     def fail(self, kind: str, detail: str = "", count: int = 1) -> None:
         """Count errors."""
@@ -128,6 +132,7 @@ class Result:
         return {
             "target": self.target,
             "requests": self.requests,
+            "began": self.began,
             "seconds": self.seconds,
             "throughput": self.throughput,
             "latency": self.latency.summary(),
@@ -170,4 +175,5 @@ class Result:
             late=Distribution(data["late_histogram"]),
             idle=Idle(**data["idle"]),
             interrupted=data["interrupted"],
+            began=data["began"],
         )

@@ -223,4 +223,5 @@ class Session:
             late=Distribution.of(meter.late.recorded()),
             idle=Idle() if self.crowd is None else self.crowd.count,
             interrupted=interrupted,
+            began=meter.opens / SECOND if self.marks else None,
         )

@@ -8,6 +8,7 @@ from neverblock.lab.experiment import Experiment
 
 #: In the order of a report: name, and the module of that experiment.
 NAMES: Final[Mapping[str, str]] = {
+    "models": "models",
     "scanning": "scanning",
     "c10k": "c10k",
     "blocking-call": "blocking_call",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from neverblock import multiplexers
-from neverblock.lab import programs, words
+from neverblock.lab import programs, ways, words
 from neverblock.lab.clients import room
 from neverblock.lab.experiment import (
     Bench,
@@ -18,7 +18,6 @@ from neverblock.lab.experiment import (
     derived,
     refuse,
 )
-from neverblock.lab.ways import limit_of
 
 ACTIVE = 10
 #: Select bears the fifth with the descriptors that a process has anyway.
@@ -27,15 +26,9 @@ QUICK = (0, 100, 900, 10_000)
 SECONDS = 0.4
 
 
-def here() -> tuple[str, ...]:
-    """Backends of this system, with those that it does not have yet: they are told."""
-    found = multiplexers.available().items()
-    return tuple(name for name, reason in found if not (reason or "").startswith("not on"))
-
-
 def cases(settings: Settings) -> list[Case]:
     crowds = QUICK if settings.quick else CROWDS
-    backends = settings.backends or here()
+    backends = settings.backends or ways.backends()
     return [
         {"backend": backend, "active": ACTIVE, "idle": idle}
         for backend in backends
@@ -47,7 +40,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
     backend, idle = str(case["backend"]), int(case["idle"] or 0)
     if (reason := multiplexers.available()[backend]) is not None:
         refuse(f"{backend}: {reason}")
-    refuse(limit_of(backend, idle + ACTIVE))
+    refuse(ways.limit_of(backend, idle + ACTIVE))
     refuse(room(idle + ACTIVE))
     request = {
         **case,

@@ -1,0 +1,254 @@
+"""Every way to serve, under more and more clients: the comparison itself."""
+
+from collections.abc import Iterator, Sequence
+
+from neverblock import multiplexers
+from neverblock.lab import loading, tree, ways, words
+from neverblock.lab.clients import crowd, room
+from neverblock.lab.experiment import (
+    Bench,
+    Case,
+    Chart,
+    Experiment,
+    Fact,
+    Found,
+    LabError,
+    Metric,
+    Settings,
+    Verdict,
+    derived,
+    refuse,
+)
+from neverblock.lab.sampling import Sampler
+from neverblock.lab.server import Server, serving
+from neverblock.lab.settings import PROTOCOLS
+
+#: Clients that come and go before memory is read: what the first ones alone cost is not theirs.
+FIRST = 4
+#: Connections from which on what one costs in memory stands out.
+TELLING = {"process": 10}
+TELLING_ELSE = 50
+#: Clients of which it is known how many more the memory has room for, and the share of it to take.
+SAMPLE = 20
+SHARE = 0.6
+#: Seconds in which an answer must come where some clients never get one.
+IMPATIENCE = 2.0
+
+
+def cases(settings: Settings) -> list[Case]:
+    backends = settings.backends or (multiplexers.default()[0],)
+    chosen = ways.every(settings.models or ways.MODELS, backends, settings.peers)
+    return [
+        {**way.case, "connections": connections}
+        for way in chosen
+        for connections in settings.connections
+    ]
+
+
+def measure(case: Case, bench: Bench) -> Iterator[Metric]:
+    way, connections = ways.of(case), int(case["connections"] or 0)
+    settings = bench.settings
+    refuse(way.obstacle())
+    refuse(way.limit(connections))
+    refuse(room(connections))
+    with serving(
+        settings.handler,
+        way.options(connections),
+        cores=bench.server_cores,
+        backend=way.backend,
+        peer=way.peer,
+    ) as server:
+        yield from memory(server, way, connections, bench)
+        sampler = Sampler(server, settings.duration / 6, statistics=way.backend is not None)
+        crowded = way.at_once is not None and connections > way.at_once
+        found = loading.load(
+            server, bench, connections, sampler, timeout=IMPATIENCE if crowded else 10.0
+        )
+        yield from loading.answered(found)
+        yield from loading.used(found, sampler)
+        if not settings.quick and not crowded:
+            tasks = int(sampler.most("threads"))
+            yield from loading.system_calls(server, bench, connections, tasks)
+
+
+def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Iterator[Metric]:
+    """At rest, and for each connection that had an answer and is held."""
+    message = PROTOCOLS[bench.settings.protocol][1] or b"x" * bench.settings.size
+    cores = bench.client_cores
+
+    def held(count: int) -> tree.Memory:
+        with crowd(server.port, count, cores=cores, message=message) as clients:
+            if clients.answered < count:
+                raise LabError(
+                    f"{clients.answered:,} of {count:,} clients were answered: {clients.failure}"
+                )
+            server.tree.wait_rest()
+            found = server.tree.memory()
+        server.tree.wait_processes(server.own)
+        return found
+
+    at_once = min(connections, way.at_once or connections)
+    held(min(FIRST, at_once))
+    server.tree.wait_rest()
+    rest = server.tree.memory()
+    yield Metric("rss at rest", "B", rest.rss)
+    yield Metric("pss at rest", "B", rest.pss)
+    if way.model in ("process", "thread") and connections > 10 * SAMPLE:
+        some = held(SAMPLE)
+        each = (some.pss + some.tables - rest.pss - rest.tables) / SAMPLE
+        refuse(no_room(each, connections, way.model))
+    if at_once >= TELLING.get(way.model, TELLING_ELSE):
+        full = held(at_once)
+        for kind in ("rss", "pss", "tables"):
+            # What was there and is used again is nobody's; that it is less than nothing is noise.
+            grown = max(0, getattr(full, kind) - getattr(rest, kind))
+            label = "page tables" if kind == "tables" else kind
+            yield Metric(f"{label} per connection", "B/connection", grown / at_once)
+
+
+def no_room(each: float, count: int, what: str) -> str | None:
+    """Why memory has no room for so many of these; None: it has."""
+    limit = tree.available() * SHARE
+    if each * count <= limit:
+        return None
+    needed, allowed, one = (words.shown(size, "B") for size in (each * count, limit, each))
+    plural = {"process": "processes", "thread": "threads"}[what]
+    return f"{count:,} {plural} need {needed} ({one} each), and {allowed} may be taken here"
+
+
+def name(case: Case) -> str:
+    return ways.of(case).name
+
+
+def verdicts(found: Found) -> Sequence[Verdict]:
+    return [
+        verdict
+        for verdict in (
+            most_answers(found),
+            dearest(found, "pss per connection", "memory of a connection"),
+            dearest(found, "cpu", "processor time for an answer"),
+        )
+        if verdict is not None
+    ]
+
+
+def most_answers(found: Found) -> Verdict | None:
+    """Which way answers most, at each number of clients."""
+    sentences, facts, winners = [], dict[str, Fact](), []
+    for connections in counts(found, "throughput"):
+        ranked = ranking(found, "throughput", connections)
+        if len(ranked) < 2:
+            continue
+        (least, slow), (most, fast) = ranked[0], ranked[-1]
+        facts |= {f"{most}, {connections:,} clients": fast}
+        facts |= {f"{least}, {connections:,} clients": slow}
+        winners.append((connections, most))
+        sentences.append(
+            f"{connections:,} client{'s' if connections > 1 else ''}: {most} answers most, "
+            f"{words.shown(fast.value, '1/s')}, {words.times(fast.value / slow.value)} as much as "
+            f"{least}."
+        )
+    if not winners:
+        return None
+    connections, most = winners[-1]
+    return Verdict(
+        experiment=found.experiment,
+        title=f"{most} answers most, with {connections:,} clients",
+        text=" ".join(sentences),
+        facts=facts,
+    )
+
+
+def dearest(found: Found, metric: str, what: str) -> Verdict | None:
+    """Which way costs least and most, at the largest number of clients that most can bear."""
+    told = [
+        (len(ranked), connections, ranked)
+        for connections in counts(found, metric)
+        if len(ranked := ranking(found, metric, connections)) > 1
+    ]
+    if not told:
+        return None
+    _, connections, ranked = max(told, key=lambda each: each[:2])
+    positive = [(way, fact) for way, fact in ranked if fact.value > 0]
+    if len(positive) < 2:
+        return None
+    (cheap, low), (dear, high) = positive[0], positive[-1]
+    ratio = derived(high, high.value / low.value, "1", low)
+    unit = low.unit.partition("/")[0]
+    return Verdict(
+        experiment=found.experiment,
+        title=f"The {what}: {cheap} costs least, {dear} {words.times(ratio.value)} as much",
+        text=f"With {connections:,} clients: "
+        + ", ".join(f"{way} {words.shown(fact.value, unit)}" for way, fact in positive)
+        + ".",
+        facts={
+            **{f"{way}, {connections:,} clients": fact for way, fact in positive},
+            f"{dear} in terms of {cheap}": ratio,
+        },
+    )
+
+
+def counts(found: Found, metric: str) -> list[int]:
+    """Numbers of clients that were measured, rising."""
+    given = {case["connections"] for case, _ in found.all(metric)}
+    return sorted(count for count in given if isinstance(count, int))
+
+
+def ranking(found: Found, metric: str, connections: int) -> list[tuple[str, Fact]]:
+    """Ways by a metric, the lowest first."""
+    ranked = [
+        (name(case), found.fact(metric, **case))
+        for case, _ in found.all(metric, connections=connections)
+        if case["connections"] == connections
+    ]
+    return sorted(ranked, key=lambda each: each[1].value)
+
+
+SERIES = ("model", "backend", "loop")
+
+
+def chart(metric: str, unit: str, title: str) -> Chart:
+    return Chart(
+        metric=metric,
+        unit=unit,
+        title=title,
+        x="connections",
+        series=SERIES,
+        log_x=True,
+        log_y=True,
+    )
+
+
+EXPERIMENT = Experiment(
+    name="models",
+    title="Every way to serve, side by side",
+    question="What does each way to serve cost, and how does that change as clients come?",
+    method=(
+        "One handler under every model. Each client sends a message, waits for the answer, and "
+        "sends again. The server has one core, its clients another. Memory is read apart from "
+        "that, while as many clients hold a connection and are silent."
+    ),
+    charts=(
+        chart("throughput", "1/s", "Answers a second"),
+        chart("latency p99", "s", "99 of 100 answers come within"),
+        chart("cpu", "s/request", "Processor time of the server for an answer"),
+        chart("pss per connection", "B/connection", "Memory of a connection"),
+    ),
+    cases=cases,
+    measure=measure,
+    verdicts=verdicts,
+    seconds=lambda case, settings: (
+        settings.duration + settings.warmup + 3.5 + int(case["connections"] or 0) / 2_000
+    ),
+    table=(
+        "throughput",
+        "latency p50",
+        "latency p99",
+        "cpu",
+        "pss per connection",
+        "voluntary switches",
+        "system calls",
+        "errors",
+    ),
+    uses_handler=True,
+)
