@@ -65,7 +65,7 @@ def test_what_a_blocking_call_does_to_the_others_is_seen_and_told() -> None:
 
 
 def test_a_call_in_a_thread_stalls_nobody() -> None:
-    handed = measured("blocking-call", model="loop", call="in to_thread")
+    handed = measured("blocking-call", model="loop", call="one in 100, to_thread")
     assert handed["calls that blocked"] >= 1
     assert handed["stalls told with the line"] == 0
 
@@ -82,7 +82,7 @@ def test_the_words_on_a_blocking_call_follow_from_the_numbers() -> None:
     p99 = {
         ("loop", "nothing blocks"): 0.002,
         ("loop", "one in 100 blocks"): 0.21,
-        ("loop", "in to_thread"): 0.003,
+        ("loop", "one in 100, to_thread"): 0.003,
         ("thread", "nothing blocks"): 0.004,
         ("thread", "one in 100 blocks"): 0.0041,
     }

@@ -5,8 +5,8 @@
   (else a server that keeps everybody waiting would be asked less, and look better). Without one
   they ask at once.
 - Every ``every``-th question of all is ``marked`` instead of ``plain``. The two are told apart.
-- It prints a JSON object: ``plain`` and ``marked``, the seconds of each answer that was due
-  in the time measured, and ``seconds``, how long that was.
+- It prints a JSON object: ``plain`` and ``marked``, the seconds of each answer that was due in the
+  time measured (without an interval: that came in it), and ``seconds``, how long that was.
 """
 
 import json
@@ -69,7 +69,7 @@ def main() -> None:
             now = last = time.monotonic()
             caller.got = b""
             outstanding -= 1
-            if caller.due >= begin:
+            if caller.due >= begin if interval else begin <= now < end:
                 found[caller.marked].append(now - caller.due)
             due = caller.due + interval if interval else now
             if due < end:

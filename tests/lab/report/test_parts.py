@@ -202,6 +202,17 @@ def test_a_chart_shows_the_cases_it_asks_for_in_order_of_size() -> None:
     assert (line.points[1].summary.low, line.points[1].summary.high) == (1, 3)
 
 
+def test_the_order_of_lines_is_not_that_of_a_shuffled_run() -> None:
+    rows = [
+        ({"n": n, "model": model}, "m", "s", [1.0])
+        for n, model in ((9, "zebra"), (1, "ape"), (10, "process"), (9, "loop"), (9, "thread"))
+    ]
+    for shuffled in (rows, rows[::-1]):
+        lines = picture(results(*shuffled), "e", chart(series=("model",))).lines
+        assert [line.name for line in lines] == ["loop", "thread", "process", "ape", "zebra"]
+    assert picture(results(*rows), "e", chart(series=("model",))).xs == [1, 9, 10]
+
+
 def description(*charts: Chart) -> Description:
     return Description(name="e", title="t", question="", method="", command="", charts=charts)
 
@@ -220,11 +231,11 @@ def test_the_best_of_a_column_is_marked_and_whatever_overlaps_with_it() -> None:
     [group] = speed.groups
     assert [(name, [cell.best for cell in cells]) for name, cells in group.rows] == [
         ("loop", [True, False]),
-        ("pool", [True, True]),
         ("thread", [False, False]),
+        ("pool", [True, True]),
     ]
     assert [column.unit for column in speed.columns] == ["ms", "per second"]
-    assert group.rows[2][1][1].text == "–"
+    assert group.rows[1][1][1].text == "–"
     assert group.rows[0][1][0].spread == "10.0 – 12.0"
     assert not counts.marks
 

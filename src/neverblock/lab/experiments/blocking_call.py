@@ -28,7 +28,7 @@ EVERY = 100
 #: Seconds after which the watch tells that the loop stands.
 THRESHOLD = 0.1
 
-NOTHING, BLOCKING, HANDED = "nothing blocks", "one in 100 blocks", "in to_thread"
+NOTHING, BLOCKING, HANDED = "nothing blocks", "one in 100 blocks", "one in 100, to_thread"
 METHOD = (
     f"{CALLERS} callers ask 200 questions a second, by the clock. One in a hundred makes its "
     f"handler sleep for {BLOCKED * 1000:.0f} ms in time.sleep, which stands for a database driver "

@@ -65,11 +65,15 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
 
 
 def verdicts(found: Found) -> Sequence[Verdict]:
-    most = max(found.all("clients answered"), key=lambda each: each[1].median, default=None)
-    if most is None:
+    held = found.all("clients answered")
+    if not held:
         return []
-    case = most[0]
-    backend, count = str(case["backend"]), int(case["connections"] or 0)
+    count = max(int(case["connections"] or 0) for case, _ in held)
+    late_by = {
+        str(case["backend"]): each.median
+        for case, each in found.all("one more answered within", connections=count)
+    }
+    backend = min(late_by, key=lambda name: late_by[name])
     of_it: Case = {"backend": backend, "connections": count}
     threads = found.fact("threads", **of_it)
     memory = found.fact("rss per connection", **of_it)
@@ -103,6 +107,10 @@ def verdicts(found: Found) -> Sequence[Verdict]:
                 else f"so {words.times(growth.value)} as long in the crowd."
             )
         )
+    for other in late_by.keys() - {backend}:
+        slower = found.fact("one more answered within", backend=other, connections=count)
+        facts[f"answer to one client more, {other}"] = slower
+        text += f" On {other} it took {words.shown(slower.value, 's')} in that crowd."
     alone = "one thread" if threads.value == 1 else plural(threads.value, "thread")
     return [
         Verdict(
@@ -135,6 +143,7 @@ EXPERIMENT = Experiment(
             x="connections",
             series=("backend",),
             log_x=True,
+            log_y=True,
         ),
         Chart(
             metric="rss per connection",

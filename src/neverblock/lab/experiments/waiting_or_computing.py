@@ -1,6 +1,6 @@
 """Handlers that wait, handlers that compute: which way to serve gets most done?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from neverblock.lab import words
 from neverblock.lab.calling import call
@@ -20,8 +20,8 @@ from neverblock.lab.ways import Way
 
 CALLERS = 100
 #: Milliseconds of each question.
-WORK = {"wait": (1.0, 10.0, 100.0), "compute": (0.1, 1.0, 10.0)}
-QUICK = {"wait": (10.0,), "compute": (1.0,)}
+WORK: Mapping[str, Sequence[float]] = {"wait": (1, 10, 100), "compute": (0.1, 1, 10)}
+QUICK: Mapping[str, Sequence[float]] = {"wait": (10,), "compute": (1,)}
 #: A model that does so much of what the best does is as good, for choosing.
 CLOSE = 0.9
 

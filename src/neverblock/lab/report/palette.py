@@ -26,11 +26,11 @@ DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 #: Names that every report has keep their colours from one report to the next.
 KNOWN = {
     "loop": 0,
+    "workers": 5,
     "thread": 1,
     "pool": 2,
     "process": 3,
     "iterative": 7,
-    "workers": 5,
     "epoll": 0,
     "poll": 2,
     "select": 3,

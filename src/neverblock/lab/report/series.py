@@ -2,7 +2,8 @@
 
 - Two cases never share a point: what tells them apart beyond the chart's own words is added to
   their names.
-- Lines and places on the axis are in order of their first measurement, numbers in order of size.
+- Lines and places on the axis are in one order on the whole page: well-known names first, then by
+  name, numbers by size. Runs shuffle their cases, so the order of rows says nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from neverblock.lab.report.palette import Style, styles
+from neverblock.lab.report.palette import KNOWN, Style, styles
+from neverblock.lab.report.units import exact
 from neverblock.lab.results import Case, Chart, Results, Scalar, Summary, summaries
 
 
@@ -62,12 +64,14 @@ def picture(results: Results, experiment: str, chart: Chart) -> Picture:
     lines: dict[tuple[str, ...], list[Point]] = {}
     for case, summary in zip(cases, found.values(), strict=True):
         lines.setdefault(name_of(case, parts), []).append(Point(case[chart.x], summary))
-    looks = styles(list(lines))
+    keys = sorted(lines, key=rank)
+    looks = styles(keys)
     return Picture(
         chart,
         tuple(
             Line(key, label(key) or chart.metric, looks[key], tuple(in_order(points)))
-            for key, points in lines.items()
+            for key in keys
+            for points in [lines[key]]
         ),
     )
 
@@ -101,7 +105,7 @@ def named(part: str, value: Scalar) -> str:
         return f"without {part}"
     if not is_number(value):
         return str(value)
-    return f"{value:,} {part.removesuffix('s') if value == 1 else part}"
+    return f"{exact(_size(value))} {part.removesuffix('s') if value == 1 else part}"
 
 
 def label(key: tuple[str, ...]) -> str:
@@ -119,7 +123,13 @@ def same(one: Scalar, other: Scalar) -> bool:
 
 def ordered(values: Iterable[Scalar]) -> list[Scalar]:
     distinct = list({(isinstance(value, bool), value): value for value in values}.values())
-    return sorted(distinct, key=_size) if all(map(is_number, distinct)) else distinct
+    return sorted(distinct, key=lambda value: (_size(value), rank((str(value),))))
+
+
+def rank(key: tuple[str, ...]) -> list[tuple[int, str]]:
+    """For sorting names."""
+    known = list(KNOWN)
+    return [(known.index(name) if name in KNOWN else len(known), name) for name in key]
 
 
 def in_order(points: list[Point]) -> list[Point]:
@@ -128,4 +138,4 @@ def in_order(points: list[Point]) -> list[Point]:
 
 
 def _size(value: Scalar) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if isinstance(value, int | float) and value == value else 0.0

@@ -15,6 +15,7 @@ from neverblock.lab.report.series import (
     name_of,
     named,
     ordered,
+    rank,
     same,
     telling,
 )
@@ -100,7 +101,7 @@ def _table(results: Results, description: Description, title: str, metrics: list
         here = [case for case in cases if same(case.get(x), place)]
         group = Group(named(x, place) if x else "")
         best = {metric: _best(found[metric].get(key(case)) for case in here) for metric in metrics}
-        for case in here:
+        for case in sorted(here, key=lambda case: rank(name_of(case, parts))):
             cells = []
             for metric in metrics:
                 summary = found[metric].get(key(case))
