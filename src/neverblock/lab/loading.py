@@ -92,14 +92,14 @@ def used(found: Mapping[str, Any], sampler: Sampler) -> Iterator[Metric]:
             yield Metric(f"{name} switches", "1/request", switches / requests)
     yield Metric("processes", "1", sampler.most("processes"))
     yield Metric("threads", "1", sampler.most("threads"))
-    waits = sampler.counted("multiplexer.waits", begin, end)
+    waits = sampler.counted("waits", begin, end)
     if waits:
         yield Metric("wake-ups", "1/request", waits / requests)
         for name, what in (
             ("descriptors_handed_in", "descriptors handed in"),
             ("descriptors_looked_at", "descriptors looked at"),
         ):
-            counted = sampler.counted(f"multiplexer.{name}", begin, end)
+            counted = sampler.counted(name, begin, end)
             if counted is not None:
                 yield Metric(what, "1/wake-up", counted / waits)
 

@@ -44,7 +44,7 @@ class Sampler:
     _told: list[tuple[float, dict[str, float]]] = field(default_factory=list)
 
     def _note(self, answers: Sequence[Told]) -> None:
-        self._told += [(at, flat(told)) for at, told in answers]
+        self._told += [(at, dict(told)) for at, told in answers]
 
     def take(self) -> None:
         begun = time.monotonic()
@@ -80,14 +80,3 @@ class Sampler:
             return None
         times, values = zip(*found, strict=True)
         return between(times, values, end) - between(times, values, begin)
-
-
-def flat(told: object, prefix: str = "") -> dict[str, float]:
-    """The numbers in nested dictionaries, by names like ``multiplexer.waits``."""
-    found: dict[str, float] = {}
-    if isinstance(told, dict):
-        for name, value in told.items():
-            found |= flat(value, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(told, int | float):
-        found[prefix] = float(told)
-    return found

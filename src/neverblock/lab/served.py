@@ -1,7 +1,7 @@
 """A server under measurement: ``python -m neverblock.lab.served DESCRIPTOR REQUEST``.
 
 It serves as any program would, by ``neverblock.serve`` in a loop of the kind that was asked for. By
-the socket of that descriptor it tells where it listens, and what the loop has counted whenever a
+the socket of that descriptor it tells where it listens, and what the multiplexer has counted when a
 byte comes; when the other end is closed it stops, so no server is left behind.
 """
 
@@ -64,7 +64,7 @@ async def serving(request: dict[str, Any], control: socket.socket) -> None:
             loop.remove_reader(control)
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        counted = loop.statistics() if isinstance(loop, Loop) else {}
+        counted = loop.statistics()["multiplexer"] if isinstance(loop, Loop) else {}
         tell(at=time.monotonic(), statistics=counted)
 
     def listening(url: str, model: str, backend: str) -> None:

@@ -28,8 +28,8 @@ STOP: Final = 20.0
 ANSWER: Final = 30.0
 
 
-#: When it was (seconds of the monotonic clock), and the loop's statistics.
-Told: TypeAlias = tuple[float, Mapping[str, Any]]
+#: When it was (seconds of the monotonic clock), and the multiplexer's statistics.
+Told: TypeAlias = tuple[float, Mapping[str, float]]
 
 
 @dataclass

@@ -57,12 +57,9 @@ class Tree:
     def pids(self) -> list[int]:
         found = [self.pid]
         for pid in found:  # It grows meanwhile: breadth first.
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, read(children).split())
+            for task in tasks(pid):
+                found += map(int, read(task / "children").split())
         return found
-
-    def tasks(self) -> list[Path]:
-        return [task for pid in self.pids() for task in Path(f"/proc/{pid}/task").glob("*")]
 
     def counts(self) -> Counts:
         cpu = voluntary = involuntary = threads = user = system = 0
@@ -73,7 +70,7 @@ class Tree:
             if fields:
                 user += int(fields[11])
                 system += int(fields[12])
-            for task in Path(f"/proc/{pid}/task").glob("*"):
+            for task in tasks(pid):
                 threads += 1
                 cpu += int((read(task / "schedstat").split() or ["0"])[0])
                 for line in read(task / "status").splitlines():
@@ -140,6 +137,14 @@ def wait_for(done: Callable[[], bool], pause: float, timeout: float, failure: st
         if time.monotonic() > deadline:
             raise LabError(f"{failure}, after {timeout:g} s")
         time.sleep(pause)
+
+
+def tasks(pid: int) -> list[Path]:
+    """The threads of a process; none where it has ended."""
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def read(path: Path) -> str:

@@ -9,6 +9,8 @@ from neverblock.lab.experiment import Experiment
 #: In the order of a report: name, and the module of that experiment.
 NAMES: Final[Mapping[str, str]] = {
     "models": "models",
+    "listen-queue": "listen_queue",
+    "client-cost": "client_cost",
     "scanning": "scanning",
     "c10k": "c10k",
     "blocking-call": "blocking_call",

@@ -88,22 +88,24 @@ def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Ite
         return found
 
     at_once = min(connections, way.at_once or connections)
-    held(min(FIRST, at_once))
+    first = min(FIRST, at_once)
+    few = held(first)
     server.tree.wait_rest()
     rest = server.tree.memory()
     yield Metric("rss at rest", "B", rest.rss)
     yield Metric("pss at rest", "B", rest.pss)
     if way.model in ("process", "thread") and connections > 10 * SAMPLE:
         some = held(SAMPLE)
-        each = (some.pss + some.tables - rest.pss - rest.tables) / SAMPLE
+        each = (some.pss + some.tables - few.pss - few.tables) / (SAMPLE - first)
         refuse(no_room(each, connections, way.model))
     if at_once >= TELLING.get(way.model, TELLING_ELSE):
         full = held(at_once)
         for kind in ("rss", "pss", "tables"):
-            # What was there and is used again is nobody's; that it is less than nothing is noise.
-            grown = max(0, getattr(full, kind) - getattr(rest, kind))
+            # Beside as many other processes: what is shared with those counts less in PSS. Memory
+            # that was there and is used again is nobody's, so it may be less than nothing.
+            grown = max(0, getattr(full, kind) - getattr(few, kind))
             label = "page tables" if kind == "tables" else kind
-            yield Metric(f"{label} per connection", "B/connection", grown / at_once)
+            yield Metric(f"{label} per connection", "B/connection", grown / (at_once - first))
 
 
 def no_room(each: float, count: int, what: str) -> str | None:
