@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -76,6 +78,22 @@ def test_ctrl_c_gives_the_result_so_far() -> None:
     assert data["errors"] == {}
     assert 0 < data["seconds"] < 600
     assert data["client"]["processes"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux, to wait for them")
+def test_client_processes_end_with_who_started_them() -> None:
+    stubs.asked.clear()
+    with stub(stubs.echo) as address:
+        command = [sys.executable, "-m", "neverblock", "load", f"tcp://{address}"]
+        with subprocess.Popen([*command, "--processes", "2"], stderr=subprocess.DEVNULL) as process:
+            assert stubs.asked.wait(PATIENCE)
+            listing = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            ends = [os.pidfd_open(int(pid)) for pid in listing.split()]
+            process.kill()
+        assert len(ends) == 2
+        for end in ends:
+            assert select.select([end], [], [], PATIENCE)[0]
+            os.close(end)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ def main(descriptor: int) -> None:
     """The process's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tie: Connection = Connection(descriptor)
-    order = tie.recv()
+    try:
+        order = tie.recv()
+    except EOFError:
+        return
     assert isinstance(order, Order)
     plan = order.plan
     try:
