@@ -156,6 +156,12 @@ WATCH = grouped(
     ),
     *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
     option(
+        "--on-stall",
+        type=click.Choice(["log", "shed"]),
+        help="What happens when the loop stalls again and again. log: it is told; shed: nothing is "
+        "accepted either until it has recovered. For the loop model.",
+    ),
+    option(
         "--strict",
         is_flag=True,
         help="Let known blocking calls in the loop's thread raise BlockingCallError. For the loop "

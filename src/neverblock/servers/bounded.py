@@ -17,6 +17,7 @@ from typing import Protocol
 from neverblock.servers.handler import AnyHandler, StreamInfo
 from neverblock.servers.listen import Address, Listener, address_text, peer_text, set_accepted
 from neverblock.servers.settings import Settings
+from neverblock.servers.shed import Shedding
 from neverblock.servers.tls.context import context_of
 
 logger = logging.getLogger("neverblock.server")
@@ -70,14 +71,17 @@ class BoundedServer:
         self._troubled = False
         self._deadlines: dict[Connection, asyncio.TimerHandle] = {}
         self._idle: asyncio.Future[None] | None = None
+        self._shedding = Shedding(self.loop, self.model, self._shed)
 
     async def start(self) -> None:
         """Accept connections."""
+        self._shedding.start()
         self._open()
 
     def stop_accepting(self) -> None:
         """Close the listening sockets and remove those of Unix paths."""
         self._stopped = True
+        self._shedding.stop()
         self._shut()
         if self._pause is not None:
             self._pause.cancel()
@@ -133,10 +137,19 @@ class BoundedServer:
     def _open(self) -> None:
         if self._accepting or self._stopped or self._pause is not None or self._full():
             return
+        if self._shedding.on:
+            return
         self._accepting = True
         self._sockets.rotate(-1)  # No listener is always the first to be looked at.
         for sock, scheme in self._sockets:
             self.loop.add_reader(sock, self._accept, sock, scheme)
+
+    def _shed(self) -> None:
+        """The loop is overloaded, or has recovered."""
+        if self._shedding.on:
+            self._shut()
+        else:
+            self._open()
 
     def _shut(self) -> None:
         if self._accepting:

@@ -71,6 +71,9 @@ class Settings:
     stall_threshold: float = 0.0
     """Seconds that a callback of the loop model may block the loop before it is told which line
     does; 0: nobody watches. For the loops that the server makes itself."""
+    on_stall: str = "log"
+    """What happens when the loop stalls again and again: "log", it is told; "shed", nothing is
+    accepted either until it has recovered. For the loops that the server makes itself."""
     turn_threshold: float | None = None
     """Seconds that the callbacks of one turn of the loop may take together before it is told which
     they are; None: as ``stall_threshold``. Nobody tells where that is 0."""
@@ -122,6 +125,7 @@ class Settings:
                 metrics_file=self.metrics_file,
                 several=self.workers > 0,
             ),
+            on_stall="shed" if self.on_stall == "shed" else "log",
             strict=self.strict,
         )
 
@@ -147,6 +151,7 @@ class Options(TypedDict, total=False):
     handler_timeout: float | None
     drain_timeout: float
     stall_threshold: float
+    on_stall: str
     turn_threshold: float | None
     stall_log: str | None
     stall_profile: str | None
@@ -163,6 +168,7 @@ ONLY_FOR: Final = {
     "max_connections": ("loop", "process", "thread", "pool"),
     "stack_size": ("thread", "pool"),
     "strict": ("loop",),
+    "on_stall": ("loop",),
     "stall_log": ("loop",),
     "stall_profile": ("loop",),
     "stall_annotations": ("loop",),
@@ -212,6 +218,10 @@ def check(settings: Settings) -> None:
     for name in ("idle_timeout", "handler_timeout"):
         if getattr(settings, name) == 0:
             raise SettingsError(name, "0 seconds would end every connection; leave it out for none")
+    if settings.on_stall not in ("log", "shed"):
+        raise SettingsError("on_stall", f'must be "log" or "shed", not {settings.on_stall!r}')
+    if settings.on_stall == "shed" and not settings.stall_threshold:
+        raise SettingsError("on_stall", "nobody watches; give a stall_threshold, such as 0.1")
     if settings.unix_mode is not None and stat.S_IMODE(settings.unix_mode) != settings.unix_mode:
         raise SettingsError("unix_mode", f"{settings.unix_mode:o} is no mode; write one like 0o660")
     if settings.certfile is None:

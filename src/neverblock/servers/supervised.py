@@ -71,6 +71,8 @@ class Worker:
         """Whether it knows."""
         self.full = False
         """Whether it had no room for one just now."""
+        self.shedding = False
+        """Whether its loop is overloaded."""
         self.killed = False
         """Whether its end is no news."""
         self.ended = False
@@ -93,7 +95,7 @@ class Worker:
         """Whether a connection can be handed to it."""
         return (
             len(self.untaken) < UNTAKEN
-            and not (self.leaving or self.full or self.ended)
+            and not (self.leaving or self.full or self.shedding or self.ended)
             and self.serves
             and not self.channel.congested
         )

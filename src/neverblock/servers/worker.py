@@ -6,7 +6,7 @@ it: it ends, at the latest, with this process.
 
 Messages to a worker: ``serve`` number, scheme, family, address (with the socket); ``drain``;
 ``abort``. From a worker: ``ready``; ``failed`` setting, why; ``leaving`` (it got SIGTERM);
-``report`` taken, ended, refused: numbers of connections.
+``report`` taken, ended, refused: numbers of connections; ``shed`` whether it is overloaded.
 """
 
 import asyncio
@@ -169,6 +169,9 @@ class WorkerServer(LoopServer):
         else:
             self._numbers[connection] = number
             self._began(connection)
+
+    def _shed(self) -> None:
+        self._channel.send(("shed", self._shedding.on))
 
     def _be_orphan(self) -> None:
         self.orphaned = True

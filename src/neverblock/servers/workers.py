@@ -166,6 +166,8 @@ class Supervisor(BoundedServer):
                     worker.ready.set_exception(
                         SettingsError(setting, reason) if setting else HandlerError(reason)
                     )
+                case ("shed", overloaded):
+                    worker.shedding = overloaded
                 case ("leaving",):
                     self._let_go(worker)
         self._distribute()

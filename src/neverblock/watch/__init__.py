@@ -19,6 +19,7 @@ from neverblock.watch.outputs import (
     Output,
     Prometheus,
 )
+from neverblock.watch.overload import Overload, overload_of
 from neverblock.watch.stall import Cause, Place, Sample, Share, Stall
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ __all__ = [
     "MetricsFile",
     "OpenTelemetry",
     "Output",
+    "Overload",
     "Place",
     "Prometheus",
     "Sample",
     "Share",
     "Stall",
     "Watch",
+    "overload_of",
 ]
 
 #: Whether this system can be asked why a thread is stuck.
@@ -67,9 +70,9 @@ class Watch:
     signal: int | None = 0
     """What makes a thread write its stack down where the GIL cannot be had (signal(7)); 0: a
     real-time signal that nobody handles; None: no signal, and Python's own frames alone."""
-    on_stall: Callable[[Stall], object] | Literal["log"] = "log"
+    on_stall: Callable[[Stall], object] | Literal["log", "shed"] = "log"
     """Called with each Stall as well, when it is found and when it is over (``stall.over``), in
-    the watch's thread."""
+    the watch's thread. "shed": servers accept nothing while the loop stalls again and again."""
     outputs: Sequence[Output] = ()
     """Where else stalls are told: files, metrics, annotations."""
     strict: bool = False
@@ -95,8 +98,8 @@ class Watch:
             from neverblock.watch import sampler
 
             sampler.check(self.signal)
-        if self.on_stall != "log" and not callable(self.on_stall):
-            raise ValueError(f'on_stall must be "log" or a function, not {self.on_stall!r}')
+        if self.on_stall not in ("log", "shed") and not callable(self.on_stall):
+            raise ValueError(f'on_stall must be "log", "shed" or a function, not {self.on_stall!r}')
         for output in self.outputs:
             if not isinstance(output, Output):
                 raise ValueError(
@@ -110,7 +113,8 @@ class Watch:
 
         called = self.on_stall if callable(self.on_stall) else None
         turn = self.threshold if self.turn_threshold is None else self.turn_threshold
-        watcher = Watcher(loop, self.threshold, turn, self.signal, called, self.outputs)
+        outputs = (*self.outputs, *([Overload()] if self.on_stall == "shed" else []))
+        watcher = Watcher(loop, self.threshold, turn, self.signal, called, outputs)
         if not self.strict:
             return watcher
         from neverblock.watch.guard import Guarded

@@ -1,0 +1,79 @@
+"""``--on-stall shed``: a server whose loop stalls accepts nothing until it has recovered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from neverblock.watch.overload import judged
+from tests.servers.serving import exactly, neverblock, served
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watch needs Linux")
+
+APP = """\
+import sys, time
+
+async def handle(stream):
+    async for chunk in stream:
+        if chunk == b"b":
+            time.sleep(0.3)
+        print("handled", chunk.decode(), file=sys.stderr, flush=True)
+        await stream.send(chunk)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_nothing_is_accepted_until_the_loop_has_recovered(tmp_path: Path, workers: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    options = ("--workers", workers, "--stall-threshold", "0.1", "--on-stall", "shed")
+    with served(f"{app}:handle", *options) as server, server.connect() as early:
+        number = 0
+        while "the loop is overloaded" not in server.log:
+            number += 1
+            early.sendall(b"b")
+            assert exactly(early, 1) == b"b"
+            early.sendall(str(number).encode())
+            exactly(early, len(str(number)))
+            server.wait_until_logged(f"handled {number}\n")
+        clients = [server.connect() for _ in range(20)]
+        for client in clients:
+            client.sendall(b"l")
+        early.sendall(b"e")  # one that was accepted is served on
+        assert exactly(early, 1) == b"e"
+        server.wait_until_logged("the loop has recovered")
+        for client in clients:
+            assert exactly(client, 1) == b"l"
+            client.close()
+        early.sendall(b"e")
+        assert exactly(early, 1) == b"e"
+        early.close()
+        assert server.stop() == 0
+    before, _, after = server.log.partition("the loop has recovered")
+    assert "handled l" not in before.partition("the loop is overloaded")[2]
+    assert after.count("handled l") == 20
+
+
+@pytest.mark.parametrize(
+    ("stalls", "overloaded"),
+    [
+        ([], False),
+        ([(0.0, 0.2), (1.0, 1.2), (19.0, 19.2)], False),
+        ([(11.0, 11.1), (15.0, 15.1), (19.0, 19.1)], True),
+        ([(18.2, 19.4)], True),
+        ([(10.0, 18.9)], False),
+        ([(10.0, 19.1)], True),
+        ([(19.2, None)], False),
+        ([(18.9, None)], True),
+    ],
+)
+def test_what_is_too_much(stalls: list[tuple[float, float | None]], overloaded: bool) -> None:
+    assert bool(judged(stalls, 20.0)) is overloaded
+
+
+def test_it_is_refused_where_nobody_watches() -> None:
+    done = neverblock("serve", "x.py:handle", "--on-stall", "shed", "--stall-threshold", "off")
+    assert done.returncode == 2
+    assert "--on-stall: nobody watches; give a --stall-threshold" in done.stderr
