@@ -83,7 +83,7 @@ class Chart:
     series: tuple[str, ...] = ()
     """The parts that tell one line, or one colour of bars, from another."""
     kind: str = "line"
-    """"line" where x is a number, "bar" where it is a name."""
+    """"line" where x is a number, "bar" where it is a name, "grid" for what is best where."""
     log_x: bool = False
     log_y: bool = False
     where: Case = field(default_factory=dict)
@@ -218,8 +218,10 @@ def description(item: reading.Object) -> Description:
 
 def chart(item: reading.Object) -> Chart:
     kind = item.text("kind")
-    if kind not in ("line", "bar"):
-        raise reading.WrongError(f'{item.place}.kind is {kind!r}; it may be "line" or "bar"')
+    if kind not in ("line", "bar", "grid"):
+        raise reading.WrongError(
+            f'{item.place}.kind is {kind!r}; it may be "line", "bar" or "grid"'
+        )
     return Chart(
         metric=item.text("metric"),
         unit=item.text("unit"),

@@ -88,6 +88,16 @@ MEASURED: tuple[tuple[str, str, str, list[tuple[Case, float]]], ...] = (
     ),
     ("c10k", "round trip", "s", [({"connections": n}, 2e-5 * n) for n in (1000, 5000, 15_000)]),
     (
+        "waiting-or-computing",
+        "throughput",
+        "1/s",
+        [
+            ({"model": model, "milliseconds": length}, rate / length)
+            for model, rate in (("loop", 19_000), ("thread", 9_000), ("process", 2_300))
+            for length in (1, 10, 100)
+        ],
+    ),
+    (
         "c10k",
         "served",
         "1",
@@ -138,6 +148,18 @@ EXPERIMENTS = (
         "c10k",
         "C10k and beyond",
         Chart(metric="round trip", unit="s", title="Each asked once", x="connections", log_x=True),
+    ),
+    described(
+        "waiting-or-computing",
+        "Waiting or computing",
+        Chart(
+            metric="throughput",
+            unit="1/s",
+            title="Answers a second",
+            x="milliseconds",
+            series=("model",),
+            kind="grid",
+        ),
     ),
     described(
         "own",

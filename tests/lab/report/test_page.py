@@ -73,7 +73,8 @@ def test_every_picture_has_a_text_and_its_numbers(text: str) -> None:
     texts = [a["aria-label"] for tag, a in found if tag == "svg"]
     assert len(texts) == 2 * sum(len(each.charts) for each in full().experiments)
     assert all(
-        label and re.match(r"(Line|Bar) chart of .* Lowest: .* highest: ", label) for label in texts
+        label and re.match(r"(Line chart|Bar chart|Grid) of .* Lowest: .* highest: ", label)
+        for label in texts
     )
     names = [attributes["id"] for _, attributes in found if attributes.get("id")]
     assert len(names) == len(set(names))

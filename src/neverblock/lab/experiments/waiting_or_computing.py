@@ -114,8 +114,7 @@ def charts() -> Iterator[Chart]:
             title=f"{title}: answers a second",
             x="milliseconds",
             series=("model",),
-            log_x=True,
-            log_y=True,
+            kind="grid",
             where={"work": work},
         )
     for work, title in (("wait", "Handlers that wait"), ("compute", "Handlers that compute")):

@@ -24,7 +24,7 @@ from neverblock.lab.report.drawing import (
     unit_of,
     width_of,
 )
-from neverblock.lab.report.series import Line, Picture
+from neverblock.lab.report.series import Line, Picture, number_of
 from neverblock.lab.report.units import Scale, scale, shown, tick
 
 #: Between the middles of two names, one above the other.
@@ -40,7 +40,7 @@ def line_chart(picture: Picture, width: float) -> dict[str, Any]:
         for summary in picture.summaries
         for value in (summary.median, summary.low, summary.high)
     ]
-    across = axis.of_settings(map(_number, picture.xs), logarithmic=picture.chart.log_x)
+    across = axis.of_settings(map(number_of, picture.xs), logarithmic=picture.chart.log_x)
     up = axis.of_values(values, logarithmic=picture.chart.log_y)
     marks = [tick(value) for value in up.ticks]
     named = len(picture.lines) > 1
@@ -110,7 +110,7 @@ def _points(line: Line, unit: Scale) -> list[dict[str, Any]]:
             "y": point.summary.median / unit.factor,
             "low": point.summary.low / unit.factor,
             "high": point.summary.high / unit.factor,
-            "says": f"{line.name}, {tick(_number(point.x))}: "
+            "says": f"{line.name}, {tick(number_of(point.x))}: "
             f"{shown(point.summary.median, point.summary.unit)}",
         }
         for point in line.points
@@ -122,7 +122,7 @@ def _names(
 ) -> list[altair.Chart]:
     """Names stand apart from each other; each is led to its line's last point."""
     ends = [line.points[-1] for line in picture.lines]
-    xs = [across.at(_number(end.x)) * frame.width for end in ends]
+    xs = [across.at(number_of(end.x)) * frame.width for end in ends]
     ys = [(1 - up.at(end.summary.median / unit.factor)) * frame.height for end in ends]
     places = spread_out(ys, GAP, 4, frame.height - 4)
     rows = [
@@ -147,7 +147,3 @@ def _names(
         leader.encode(pixel_x("from_x"), pixel_y("from_y"), x2="to_x:Q", y2="to_y:Q"),
         text.encode(pixel_x("text_x"), pixel_y("to_y"), text="name:N", description="says:N"),
     ]
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from neverblock.lab.report import palette, words
 from neverblock.lab.report.bars import bar_chart
 from neverblock.lab.report.changes import changes
+from neverblock.lab.report.grid import grid_chart
 from neverblock.lab.report.lines import line_chart
 from neverblock.lab.report.series import Picture, picture
 from neverblock.lab.report.svg import svg
@@ -111,7 +112,11 @@ def _figures(results: Results, description: Description, number: int) -> Iterato
 
 def _figure(shown_here: Picture, name: str) -> Figure:
     chart = shown_here.chart
-    draw = line_chart if chart.kind == "line" and shown_here.numeric else bar_chart
+    draw = bar_chart
+    if chart.kind == "grid":
+        draw = grid_chart
+    elif chart.kind == "line" and shown_here.numeric:
+        draw = line_chart
     text = words.described(shown_here)
     drawings = [
         Markup(

@@ -105,7 +105,7 @@ def named(part: str, value: Scalar) -> str:
         return f"without {part}"
     if not is_number(value):
         return str(value)
-    return f"{exact(_size(value))} {part.removesuffix('s') if value == 1 else part}"
+    return f"{exact(number_of(value))} {part.removesuffix('s') if value == 1 else part}"
 
 
 def label(key: tuple[str, ...]) -> str:
@@ -123,7 +123,7 @@ def same(one: Scalar, other: Scalar) -> bool:
 
 def ordered(values: Iterable[Scalar]) -> list[Scalar]:
     distinct = list({(isinstance(value, bool), value): value for value in values}.values())
-    return sorted(distinct, key=lambda value: (_size(value), rank((str(value),))))
+    return sorted(distinct, key=lambda value: (number_of(value), rank((str(value),))))
 
 
 def rank(key: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -133,9 +133,10 @@ def rank(key: tuple[str, ...]) -> list[tuple[int, str]]:
 
 
 def in_order(points: list[Point]) -> list[Point]:
-    key: Callable[[Point], float] = lambda point: _size(point.x)  # noqa: E731
+    key: Callable[[Point], float] = lambda point: number_of(point.x)  # noqa: E731
     return sorted(points, key=key) if all(is_number(point.x) for point in points) else points
 
 
-def _size(value: Scalar) -> float:
+def number_of(value: Scalar) -> float:
+    """0 for what is none."""
     return float(value) if isinstance(value, int | float) and value == value else 0.0

@@ -12,10 +12,11 @@ from neverblock.lab.results import Case, Scalar
 def described(picture: Picture) -> str:
     """The text alternative of a chart: its kind, its axes, its ends."""
     chart, xs = picture.chart, picture.xs
-    kind = "Line" if chart.kind == "line" and picture.numeric else "Bar"
+    kind = "Line chart" if chart.kind == "line" and picture.numeric else "Bar chart"
+    kind = "Grid" if chart.kind == "grid" else kind
     first, last = named(chart.x, xs[0]), named(chart.x, xs[-1])
     over = f"over {chart.x}" if len(xs) == 1 else f"over {chart.x}, {first} to {last}"
-    text = f"{kind} chart of {chart.metric} {over}."
+    text = f"{kind} of {chart.metric} {over}."
     if len(picture.lines) > 1:
         text += f" {len(picture.lines)} series: {'; '.join(line.name for line in picture.lines)}."
     found = [
