@@ -200,42 +200,6 @@ def test_each_loop_of_several_threads_is_watched() -> None:
     assert {stall.source for stall in found} == {"time.sleep(BLOCKED)"}
 
 
-def test_a_forked_child_has_no_watch_and_may_have_its_own() -> None:
-    done = program(
-        """
-        import asyncio, os, sys, time, warnings
-        import neverblock
-
-        warnings.simplefilter("ignore")  # of threads and fork
-        found = []
-
-        async def block():
-            time.sleep(0.4)
-            await asyncio.sleep(0.05)
-
-        async def main():
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    threads = len(os.listdir("/proc/self/task"))
-                    asyncio._set_running_loop(None)
-                    neverblock.run(block(), watch=neverblock.Watch(on_stall=found.append))
-                    status = 0 if threads == 1 and len(found) == 2 else 2
-                finally:
-                    os._exit(status)
-            await asyncio.sleep(0.05)
-            _, status = await asyncio.to_thread(os.waitpid, child, 0)
-            assert status == 0, status
-            await block()
-
-        neverblock.run(main(), watch=neverblock.Watch(on_stall=found.append))
-        assert len([stall for stall in found if stall.over]) >= 1, found
-        """
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_stopped_process_was_not_stuck() -> None:
     with subprocess.Popen(
         [

@@ -5,6 +5,7 @@
 
 from libc.stdio cimport sscanf, snprintf
 from libc.stdlib cimport atoi
+from libc.string cimport strrchr
 from posix.fcntl cimport O_RDONLY, open
 from posix.unistd cimport close, read
 
@@ -79,16 +80,36 @@ cdef inline void call_of(int thread, Call *call) noexcept nogil:
         call.number = UNKNOWN
 
 
+# Whether a debugger or SIGSTOP holds the thread; while we run, it is a debugger.
+cdef inline bint halted(int thread) noexcept nogil:
+    cdef char[512] text
+    cdef const char *end
+    if about(thread, "stat", text, sizeof(text)) <= 0:
+        return False
+    end = strrchr(text, c")")
+    return end is not NULL and end[1] == c" " and (end[2] == c"t" or end[2] == c"T")
+
+
+# Whether the thread could run, and has not since `used` was read.
+cdef inline bint starving(int thread, const Usage *used) noexcept nogil:
+    cdef Call call
+    cdef Usage now_used
+    call_of(thread, &call)
+    return call.number == RUNNING and usage_of(thread, &now_used) and now_used.cpu == used.cpu
+
+
 cdef struct Threads:
     int count
     int[THREADS] numbers
     double[THREADS] cpu
+    bint[THREADS] ready     # on a CPU, or waiting for one
 
 
 cdef inline void all_threads(Threads *threads) noexcept nogil:
     cdef DIR *directory = opendir("/proc/self/task")
     cdef dirent *entry
     cdef Usage usage
+    cdef Call call
     cdef int number
     threads.count = 0
     if directory is NULL:
@@ -101,6 +122,8 @@ cdef inline void all_threads(Threads *threads) noexcept nogil:
         if number > 0 and usage_of(number, &usage):
             threads.numbers[threads.count] = number
             threads.cpu[threads.count] = usage.cpu
+            call_of(number, &call)
+            threads.ready[threads.count] = call.number == RUNNING
             threads.count += 1
     closedir(directory)
 
@@ -118,3 +141,18 @@ cdef inline int busiest(Threads *since, double least, int *spared, int count) no
                 least = usage.cpu - since.cpu[i]
                 found = since.numbers[i]
     return found
+
+
+# Whether one of those not `spared` was ready to run all the time since, and got no CPU.
+cdef inline bint any_starving(Threads *since, int *spared, int count) noexcept nogil:
+    cdef Usage usage
+    cdef int i, j
+    for i in range(since.count):
+        for j in range(count):
+            if since.numbers[i] == spared[j]:
+                break
+        else:
+            usage.cpu = since.cpu[i]
+            if since.ready[i] and starving(since.numbers[i], &usage):
+                return True
+    return False

@@ -20,7 +20,8 @@ from neverblock.engine.clock cimport now
 from neverblock.engine.pulse cimport Pulse
 from neverblock.multiplexers.base cimport Sleep, nb_set_flag
 from neverblock.watch.kernel cimport (
-    RUNNING, Call, Threads, Usage, all_threads, busiest, call_of, nb_call_name, usage_of,
+    RUNNING, UNKNOWN, Call, Threads, Usage, all_threads, any_starving, busiest, call_of, halted,
+    nb_call_name, starving, usage_of,
 )
 from neverblock.watch.outside cimport Outside, View, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport dump_of, own_thread
@@ -147,6 +148,7 @@ cdef struct State:
     Event *last
     int queued
     int reporter
+    int watching            # the thread of the sentinel
     unsigned long long looks
     unsigned long long lost
     # the sentinel's
@@ -157,6 +159,8 @@ cdef struct State:
     int turn_thread
     double turn_stalled     # seconds of it in callbacks that are reported by themselves
     Usage turn_used         # by the loop's thread, at its beginning or before
+    Usage turn_reporter     # by the reporter's, which may have no CPU while it has the GIL
+    double late             # by a stop of the process, at the last look
     Usage own
 
 #: In which a loop that sleeps has to be awake, once asked, seconds.
@@ -227,10 +231,11 @@ cdef void *body(void *argument) noexcept nogil:
     cdef State *self = <State *> argument
     cdef Usage before
     cdef unsigned long long beat, last = 0
-    cdef double moment, previous = now(), seen = 0, began = 0, pause = -1
+    cdef double moment, previous = now(), seen = 0, began = 0, pause = -1, late, waited
     cdef bint held = False
     cdef int slept = 0
     nb_be_named()
+    self.watching = own_thread()
     memset(&before, 0, sizeof(before))
     while True:
         rest(self, pause)
@@ -240,9 +245,11 @@ cdef void *body(void *argument) noexcept nogil:
         if self.quit:
             end_turn(self, moment)
             return NULL
-        if pause > 0 and was_stopped(self, moment - previous - pause):
-            held = False
-            self.turn_stalled += moment - previous
+        self.late = late = stopped(self, moment - previous - pause) if pause >= 0 else 0
+        previous += late
+        seen += late
+        began += late
+        self.turn_stalled += late
         pause = self.step
         if not nb_flag(&self.thread):
             end_turn(self, moment)
@@ -279,21 +286,25 @@ cdef void *body(void *argument) noexcept nogil:
                 began = min(self.view.at, moment)
             pause = look_at_turn(self, began, moment, &before)
             usage_of(self.thread, &before)
-            pause = min(pause, remaining(self, began, seen, moment))
-        elif remaining(self, began, seen, moment) > 0:
+            pause = min(pause, self.step)
+        elif moment < seen + self.threshold:
             pause = look_at_turn(self, began, moment, &before)
-            pause = min(pause, remaining(self, began, seen, moment))
+            pause = min(pause, self.step, seen + self.threshold - moment)
+        elif halted(self.thread):
+            held = False        # by a debugger
+            self.turn_stalled = moment - self.turn
         else:
-            report(self, last, began, seen, moment, &before)
-            held = False
-            moment = now()
-            self.turn_stalled += moment - began
-            usage_of(self.thread, &before)
+            # What the system kept from the loop is not the callback's, until it is a stall itself.
+            waited = unscheduled(self, &before, moment - seen)
+            if max(moment - seen - waited, waited) < self.threshold:
+                pause = min(self.step, max(self.threshold + waited + seen - moment, 0.001))
+            else:
+                report(self, last, began, seen, moment, waited, &before)
+                held = False
+                moment = now()
+                self.turn_stalled += moment - began
+                usage_of(self.thread, &before)
         previous = moment
-
-
-cdef double remaining(State *self, double began, double seen, double moment) noexcept nogil:
-    return max(began + self.threshold, seen + self.threshold / 2) - moment
 
 
 cdef double look_at_turn(
@@ -308,18 +319,23 @@ cdef double look_at_turn(
     if turn != self.turn:
         end_turn(self, moment)
         self.turn = turn
-        self.turn_stalled = 0
+        self.turn_stalled = self.late if turn + self.late <= moment else 0
         self.turn_used = before[0]
         self.turn_thread = self.thread
+        usage_of(self.reporter, &self.turn_reporter)
     age = moment - turn - self.turn_stalled
     if turn == 0 or self.turn_told:
         return self.step
     if age >= self.turn_threshold / 4:
         nb_want(self.wanted)
     if age >= self.turn_threshold:      # where it had no CPU, that is not its callbacks' doing
-        used = self.turn_used
-        usage_of(self.turn_thread, &used)
-        age -= used.queued - self.turn_used.queued
+        used = self.turn_reporter
+        usage_of(self.reporter, &used)
+        age -= used.queued - self.turn_reporter.queued
+        age -= unscheduled(self, &self.turn_used, age)
+        if halted(self.thread):
+            self.turn_stalled = moment - turn
+            return self.step
     if age < self.turn_threshold:
         return max(self.turn_threshold - age, 0.002)
     # Else it is the present one that takes the time, and is reported by itself.
@@ -351,19 +367,35 @@ cdef void post_turn(State *self, double moment, bint over) noexcept nogil:
     post(self, event)
 
 
-cdef bint was_stopped(State *self, double late) noexcept nogil:
-    """Whether it was SIGSTOP that made us late: then the loop was stopped as well."""
+cdef double stopped(State *self, double late) noexcept nogil:
+    """For how long we were late because the process was stopped, as by SIGSTOP: the loop was, too.
+    """
     cdef Usage own = self.own
-    cdef bint stopped
+    cdef double queued
     usage_of(own_thread(), &own)
-    stopped = late > self.threshold / 2 and own.queued - self.own.queued < late / 2
+    queued = own.queued - self.own.queued
     self.own = own
-    return stopped
+    return late if late > max(self.threshold / 8, 0.002) and queued < late / 2 else 0
+
+
+cdef double unscheduled(State *self, Usage *before, double lasted) noexcept nogil:
+    """For how long of the time the loop's thread was ready to run, and got no CPU, seconds."""
+    cdef Usage used = before[0]
+    cdef double cpu, queued
+    usage_of(self.thread, &used)
+    cpu = used.cpu - before.cpu
+    queued = used.queued - before.queued
+    # The kernel counts a wait when it is over.
+    if cpu + queued < lasted / 2 and starving(self.thread, &used):
+        rest(self, 0.01)
+        if starving(self.thread, &used):
+            queued = lasted - cpu
+    return queued
 
 
 cdef void report(
         State *self, unsigned long long beat, double began, double seen, double moment,
-        Usage *before) noexcept nogil:
+        double waited, Usage *before) noexcept nogil:
     """A stall, from when it is known to its end."""
     cdef Event *event = new_event(self, beat, began, seen)
     cdef Usage now_used = before[0]
@@ -374,7 +406,7 @@ cdef void report(
     usage_of(thread, &now_used)
     event.at = moment
     event.used.cpu = now_used.cpu - before.cpu
-    event.used.queued = now_used.queued - before.queued
+    event.used.queued = max(now_used.queued - before.queued, waited)
     event.collecting = collecting == thread
     call_of(thread, &event.call)
     if event.used.cpu + event.used.queued < (moment - seen) / 2:
@@ -390,7 +422,7 @@ cdef void report(
         return
     self.found = event[0]       # what is posted is the reporter's
     post(self, event)
-    if not taken(self):
+    if not taken(self, beat):
         dump_of(thread, self.found.stack, STACK, 30)
         if self.found.busy:
             dump_of(self.found.busy, self.found.busy_stack, STACK, 30)
@@ -434,6 +466,8 @@ cdef void find_busy(State *self, Event *event) noexcept nogil:
     spared[0] = event.thread
     spared[1] = own_thread()
     event.busy = busiest(&threads, 0.004, spared, 2)
+    if event.busy == 0 and any_starving(&threads, spared, 2):
+        event.used.queued = event.at - event.seen
 
 
 cdef void post(State *self, Event *event) noexcept nogil:
@@ -448,8 +482,9 @@ cdef void post(State *self, Event *event) noexcept nogil:
     pthread_mutex_unlock(&self.mutex)
 
 
-cdef bint taken(State *self) noexcept nogil:
-    """Whether the reporter gets the GIL, in five of the intervals that Python's threads have."""
+cdef bint taken(State *self, unsigned long long beat) noexcept nogil:
+    """Whether the reporter gets the GIL, in five of the intervals that Python's threads have.
+    While it waits for a CPU, or for something else, that is not counted."""
     cdef Call call
     cdef double end = now() + 0.025
     global gil
@@ -458,8 +493,11 @@ cdef bint taken(State *self) noexcept nogil:
         if nb_flag(&self.queued) == 0:
             return True
         call_of(self.reporter, &call)
-        if call.number == SYS_futex and nb_flag(&self.queued):
-            gil = call.arguments[0]
+        if call.number == SYS_futex:
+            if nb_flag(&self.queued):
+                gil = call.arguments[0]
+        elif call.number != UNKNOWN and stuck(self, beat):
+            end = now() + 0.025
     return False
 
 
@@ -558,7 +596,7 @@ cdef class Sentinel:
             state.view = &outside.view
         state.threshold = threshold
         state.turn_threshold = turn_threshold
-        state.step = min(max(min(threshold, turn_threshold) / 2, 0.002), 0.25)
+        state.step = min(max(min(threshold, turn_threshold) / 4, 0.001), 0.25)
         state.output = output
         for prefix in library:
             if prefix and at + len(prefix) + 2 < PREFIXES:
@@ -584,8 +622,12 @@ cdef class Sentinel:
         return 0
 
     def start(self):
-        """Start the native thread. Raises RuntimeError where the system has none."""
+        """Start the native thread; again after stop(). Raises RuntimeError where the system has
+        none."""
         self.state.sleep.listener = ring
+        self.state.quit = self.state.ended = False
+        self.state.reporter = 0
+        self.state.rung = True      # the loop may run already
         if nb_start(&self.thread, body, self.state):
             raise RuntimeError("the watch cannot start its thread: the system refuses one more")
         self.started = True
@@ -594,6 +636,7 @@ cdef class Sentinel:
     def stop(self):
         """End the thread, and with it next(). Idempotent."""
         if self.started and self.process == getpid():
+            self.started = False    # first: another thread may come while we wait
             with nogil:
                 pthread_mutex_lock(&self.state.mutex)
                 self.state.quit = True
@@ -604,7 +647,6 @@ cdef class Sentinel:
                 self.state.ended = True
                 pthread_cond_signal(&self.state.post)
                 pthread_mutex_unlock(&self.state.mutex)
-            self.started = False
 
     def abandon(self):
         """In a forked child: the thread is not here, and its lock may be closed for ever."""
@@ -623,6 +665,11 @@ cdef class Sentinel:
     def goes_on(self, unsigned long long beat):
         """Whether the callback that was found stuck still runs."""
         return stuck(self.state, beat)
+
+    @property
+    def native_id(self):
+        """The kernel's number of the thread that watches."""
+        return self.state.watching
 
     @property
     def looks(self):

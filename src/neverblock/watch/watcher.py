@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from neverblock.engine.engine import Engine
-from neverblock.watch import classify, hints, report, sampler, stack, turns
+from neverblock.watch import classify, debugger, hints, report, sampler, stack, turns
 from neverblock.watch.ledger import Ledger
 from neverblock.watch.outputs import Output
 from neverblock.watch.outputs.output import attempt
@@ -59,6 +59,7 @@ class Watcher:
         self._sentinel: Sentinel | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._paused = False
         self._current: Stall | None = None
         self._loud = False
         self._turn: Stall | None = None
@@ -95,6 +96,32 @@ class Watcher:
         for output in self._outputs:
             attempt(output, output.flush)
 
+    def pause(self) -> None:
+        """Before a fork: end both threads, so that no lock of theirs is taken in the child."""
+        sentinel, thread = self._sentinel, self._thread
+        # A program's on_stall may fork: its thread cannot wait for itself.
+        if sentinel is None or thread is None or thread is threading.current_thread():
+            return
+        self._paused = True
+        sentinel.stop()
+        thread.join(1.0)
+        gone(sentinel.native_id)
+        if not thread.is_alive():
+            gone(thread.native_id)
+
+    def resume(self) -> None:
+        """After the fork."""
+        paused, self._paused = self._paused, False
+        if not paused or self._sentinel is None:
+            return
+        try:
+            self._begin(self._sentinel)
+        except RuntimeError as error:
+            self._sentinel = None
+            self._stopped = True
+            give_back(self, self._signal)
+            unwatched(error)
+
     def abandon(self) -> None:
         """In a forked child."""
         self._stopped = True
@@ -120,26 +147,32 @@ class Watcher:
             unwatched(error)
             return
         try:
-            sentinel.start()
-            thread = threading.Thread(
-                target=self._report, args=(sentinel,), name="neverblock-watch", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError:
-                sentinel.stop()
-                raise
+            self._begin(sentinel)
         except RuntimeError as error:
             self._stopped = True
             give_back(self, self._signal)
             unwatched(error)
             return
-        self._sentinel, self._thread = sentinel, thread
+        self._sentinel = sentinel
         for output in self._outputs:
             if (loop := self._loop()) is not None:
                 attempt(output, output.begin, loop)
 
-    def _report(self, sentinel: Sentinel) -> None:
+    def _begin(self, sentinel: Sentinel) -> None:
+        before = self._thread
+        sentinel.start()
+        self._thread = threading.Thread(
+            target=self._report, args=(sentinel, before), name="neverblock-watch", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            sentinel.stop()
+            raise
+
+    def _report(self, sentinel: Sentinel, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # It may still be telling what was found before a fork.
         while (event := sentinel.next()) is not None:
             try:
                 if event["turn"]:
@@ -150,8 +183,13 @@ class Watcher:
                     self._began(sentinel, event)
             except Exception:
                 report.logger.exception("the watch failed to report a stall")
+            if threading.current_thread() is not self._thread:
+                return
 
     def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
+        if debugger.attached(self._ident):
+            self._current = None
+            return
         stall = self._look(sentinel, event)
         # Over before it could be looked at, or halted by a debugger.
         if not stall.stack or stack.in_debugger(stall.stack):
@@ -298,6 +336,24 @@ def at_exit() -> None:
         report.logger.warning("%s", summary)
 
 
+def gone(thread: int | None) -> None:
+    """Wait until the kernel has forgotten a thread that has ended: who forks may count threads."""
+    deadline = time.monotonic() + 0.1
+    while os.path.exists(f"/proc/self/task/{thread}") and time.monotonic() < deadline:
+        time.sleep(0.0002)
+
+
+def pause_all() -> None:
+    """Before a fork. Python warns of a fork with threads from 3.12 on, and rightly so."""
+    for watcher in list(active):
+        watcher.pause()
+
+
+def resume_all() -> None:
+    for watcher in list(active):
+        watcher.resume()
+
+
 def abandon_parents_watch() -> None:
     global ledger, shared
     shared = threading.RLock()  # A thread that is not here may hold the parent's.
@@ -311,4 +367,6 @@ def abandon_parents_watch() -> None:
 
 
 atexit.register(at_exit)
-os.register_at_fork(after_in_child=abandon_parents_watch)
+os.register_at_fork(
+    before=pause_all, after_in_parent=resume_all, after_in_child=abandon_parents_watch
+)
