@@ -122,6 +122,10 @@ $(VENV)/.bench: requirements/bench.txt $(CREATED)
 soak: $(INSTALLED) ## A million connections: no growth of memory (many minutes)
 	$(BIN)/python -m bench.soak $(ARGS)
 
+.PHONY: samples
+samples: $(INSTALLED) ## A million stacks taken at random moments: no crash, no lost signal (minutes)
+	$(BIN)/python -m bench.samples $(ARGS)
+
 SANITIZED := -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false \
 	-Csetup-args=-Dbuildtype=debugoptimized
 

@@ -1,7 +1,7 @@
 """The watch: tells on which line a loop is stuck, while it is.
 
-- Layers: sampler (stacks by signal) and kernel (proc) ← sentinel (the native thread) ← watcher
-  (the reporter's thread) ← Watch (what a program asks for).
+- Layers: memory ← walker (frames) ← sampler (stacks of threads) and kernel (proc) ← sentinel (the
+  native thread) ← watcher (the reporter's thread) ← Watch (what a program asks for).
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class Watch:
     turn_threshold: float | None = None
     """Seconds that the callbacks of one turn may take together; None: as many as one may."""
     signal: int | None = 0
-    """What makes a thread write its stack down where the GIL cannot be had (signal(7)); 0: a
-    real-time signal that nobody handles; None: no signal, and Python's own frames alone."""
+    """What asks a thread that runs for its stack (signal(7)); 0: a real-time signal that nobody
+    handles; None: no signal, and Python's own frames alone."""
     on_stall: Callable[[Stall], object] | Literal["log", "shed"] = "log"
     """Called with each Stall as well, when it is found and when it is over (``stall.over``), in
     the watch's thread. "shed": servers accept nothing while the loop stalls again and again."""

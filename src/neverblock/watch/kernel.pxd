@@ -39,6 +39,7 @@ cdef struct Usage:
 cdef struct Call:
     long number
     unsigned long arguments[6]
+    unsigned long stack     # where its stack ends
 
 
 cdef inline int about(int thread, const char *what, char *into, int room) noexcept nogil:
@@ -74,9 +75,9 @@ cdef inline void call_of(int thread, Call *call) noexcept nogil:
     if text[0] == c"r":
         call.number = RUNNING
     elif sscanf(
-            text, "%ld %lx %lx %lx %lx %lx %lx", &call.number,
+            text, "%ld %lx %lx %lx %lx %lx %lx %lx", &call.number,
             &call.arguments[0], &call.arguments[1], &call.arguments[2],
-            &call.arguments[3], &call.arguments[4], &call.arguments[5]) < 1:
+            &call.arguments[3], &call.arguments[4], &call.arguments[5], &call.stack) < 1:
         call.number = UNKNOWN
 
 

@@ -26,13 +26,14 @@ class Entry:
 
 def key(stall: Stall) -> Hashable:
     if stall.place is None:
-        return stall.cause
+        return where(stall)
     return stall.is_turn, stall.place.file, stall.place.line, stall.is_turn and stall.place.function
 
 
 def where(stall: Stall) -> str:
-    place = str(stall.place) if stall.place else str(stall.cause)
-    return f"{place}, called many times in one turn" if stall.is_turn and stall.place else place
+    if stall.place is None:
+        return stall.callback or f"a callback without Python code, {stall.cause}"
+    return f"{stall.place}, called many times in one turn" if stall.is_turn else str(stall.place)
 
 
 class Ledger:

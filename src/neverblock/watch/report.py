@@ -3,12 +3,18 @@
 import logging
 from typing import Any
 
+from neverblock.watch import stack
 from neverblock.watch.ledger import seconds
-from neverblock.watch.stall import Cause, Share, Stall
+from neverblock.watch.stall import Cause, Place, Share, Stall
 
 logger = logging.getLogger("neverblock.watch")
 
 COLUMN = 46
+#: Coroutines of a chain that are shown.
+LONGEST_CHAIN = 6
+#: Lines that are told of one stall, each with at least this share of the time.
+MOST_LINES = 4
+LEAST_SHARE = 0.1
 
 
 def log(stall: Stall) -> None:
@@ -24,11 +30,15 @@ def text(stall: Stall) -> str:
 
 def blocked(stall: Stall) -> str:
     task = f' (task "{stall.task}")' if stall.task else ""
-    where = f": {stall.place}" if stall.place else ""
-    lines = [
-        f"neverblock: loop blocked {seconds(stall.duration)} and counting{where}{task}",
-        f"    {stall.source:<{COLUMN}} {why(stall)}" if stall.source else f"    {why(stall)}",
-    ]
+    lines = [f"neverblock: loop blocked {seconds(stall.duration)} and counting{where(stall)}{task}"]
+    if stall.source:
+        lines.append(f"    {stall.source:<{COLUMN}} {why(stall)}")
+        if marked := stack.expression(stall.place):
+            lines.append("    " + " " * marked[0] + "^" * (marked[1] - marked[0]))
+    else:
+        lines.append(f"    {why(stall)}")
+    if len(stall.chain) > 1:
+        lines.append(f"    await chain: {chain(stall.chain)}")
     if stall.culprit is not None:
         name = f" (thread {stall.culprit_thread})" if stall.culprit_thread else ""
         verb = "held by" if stall.cause is Cause.GIL else "another thread is at"
@@ -59,6 +69,24 @@ def part(share: Share, timed: float) -> str:
     )
 
 
+def where(stall: Stall) -> str:
+    if stall.is_turn:
+        return f": {callbacks(stall)}, most of the time {stall.place or 'not known'}"
+    if stall.place is not None:
+        return f": {stall.place}"
+    if stall.callback is not None:
+        return f": {stall.callback}, a callback without Python code"
+    return ": a callback without Python code"
+
+
+def chain(places: tuple[Place, ...]) -> str:
+    """The task's coroutine and the innermost; of long chains the middle is left out."""
+    shown = [f"{place.function} ({place.shown})" for place in places]
+    if len(shown) > LONGEST_CHAIN:
+        shown[2 : 4 - LONGEST_CHAIN] = ["…"]
+    return " → ".join(shown)
+
+
 def why(stall: Stall) -> str:
     if not stall.detail:
         return str(stall.cause)
@@ -66,18 +94,33 @@ def why(stall: Stall) -> str:
 
 
 def free(stall: Stall) -> str:
-    where = f": {stall.place}" if stall.place else ""
-    if stall.is_turn:
-        where = f": {callbacks(stall)}, most of the time {stall.place or 'not known'}"
     again = (
         f"; {ordinal(stall.count)} time here, {seconds(stall.total)} in all"
         if stall.count > 1
         else ""
     )
     return (
-        f"neverblock: loop free again after {seconds(stall.duration)}{where} "
-        f"({shares(stall)}){again}"
+        f"neverblock: loop free again after {seconds(stall.duration)}"
+        f"{spread(stall) or where(stall)} ({shares(stall)}){again}"
     )
+
+
+def spread(stall: Stall) -> str:
+    """Where the time of a callback went, if it was more than one line; else ""."""
+    if stall.is_turn:
+        return ""
+    total = sum(sample.seconds for sample in stall.samples)
+    lines: dict[Place, float] = {}
+    for sample in stall.samples:
+        place = stack.own_line(sample.stack)
+        if place is not None:
+            lines[place] = lines.get(place, 0.0) + sample.seconds
+    parts = [
+        f"{100 * time / total:.0f} % at {place}"
+        for place, time in sorted(lines.items(), key=lambda line: -line[1])
+        if time >= LEAST_SHARE * total
+    ]
+    return ": " + ", ".join(parts[:MOST_LINES]) if len(parts) > 1 else ""
 
 
 def shares(stall: Stall) -> str:
@@ -107,6 +150,8 @@ def fields(stall: Stall) -> dict[str, Any]:
         "stall_function": place.function if place else None,
         "stall_source": stall.source,
         "stall_task": stall.task,
+        "stall_callback": stall.callback,
+        "stall_chain": [str(place) for place in stall.chain],
         "stall_culprit": str(stall.culprit) if stall.culprit else None,
         "stall_hint": stall.hint,
         "stall_cpu_seconds": round(stall.cpu, 4),

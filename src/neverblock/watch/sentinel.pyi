@@ -15,6 +15,7 @@ class Sentinel:
         library: list[bytes],
         outermost: bytes,
         directory: bytes,
+        samples: bool,
         outside: Outside | None = None,
     ) -> Self: ...
     @property

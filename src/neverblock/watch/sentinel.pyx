@@ -2,10 +2,10 @@
 
 - The sentinel's own thread is a native one. It looks at the loop's pulse in steps, and sleeps
   for as long as the loop sleeps. What it finds it puts in a queue.
+- The stack is taken when a stall is found, and again while it lasts: an event has what was found
+  then, and its end has how often each stack was found since.
 - A reporter, a thread of Python's, takes events out with next(). Where it does not come to it
   because the GIL is held, the sentinel itself writes the first lines to a descriptor.
-- Only then are stacks taken by signal: a thread that kept the GIL for that long, or waits for
-  it, is in C code, and its frames stand still. faulthandler can crash on frames that do not.
 - State is shared by both under `mutex`, which nobody holds while waiting for the GIL; what the
   loop's thread writes (pulse, sleep) is read by word, without a lock.
 - A forked child has neither thread: abandon() makes all of it inert there.
@@ -13,7 +13,7 @@
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memset, strlen
 from posix.unistd cimport getpid, write
 
 from neverblock.engine.clock cimport now
@@ -24,8 +24,10 @@ from neverblock.watch.kernel cimport (
     nb_call_name, starving, usage_of,
 )
 from neverblock.watch.outside cimport Outside, View, ask, at_home, may_be_home
-from neverblock.watch.sampler cimport dump_of, own_thread
-from neverblock.watch.text cimport NAME, Place, begins, find_place, source_line
+from neverblock.watch.sampler cimport own_thread, sample
+from neverblock.watch.tally cimport STACKS, Tallies, Tally, count, forget, prolong
+from neverblock.watch.text cimport NAME, begins, file_of, function_of, own_line, source_line
+from neverblock.watch.walker cimport PyThreadState, Stack, lines_of
 
 cdef extern from * nogil:
     """
@@ -96,12 +98,15 @@ cdef extern from * nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_cond_signal(pthread_cond_t *condition)
 
+cdef extern from "Python.h" nogil:
+    PyThreadState *PyThreadState_Get()
+
 cdef enum:
-    STACK = 8192            # bytes of one, as text
     PREFIXES = 4096
     ASLEEP = 4              # looks at the same sleep, then no more until it ends
     MOST_QUEUED = 64
     GIL_SIZE = 256          # bytes; what lies that near to a wait for the GIL is one too
+    PATIENCE = 30           # milliseconds for a thread to answer
 
 cdef struct Event:
     Event *next
@@ -117,8 +122,11 @@ cdef struct Event:
     Call call
     int thread              # the loop's
     int busy                # another thread that is on a CPU while the loop waits for a futex
-    char[STACK] stack
-    char[STACK] busy_stack
+    bint sampled            # there is a stack; the callback's part of it may be empty
+    Stack stack
+    Stack busy_stack
+    Tally *found            # where it is over: the stacks of it; an owned array, or NULL
+    int found_count
 
 cdef struct State:
     # the loop's
@@ -131,8 +139,10 @@ cdef struct State:
     Sleep *sleep
     int thread              # 0: it does not run
     View *view              # NULL: the loop is ours, and says when it sleeps
+    PyThreadState *python   # of the thread; only to be walked
     # how to look
     double threshold, turn_threshold, step
+    bint samples            # whether stacks may be taken without the GIL
     int output              # where to write without the GIL; -1: nowhere
     char[PREFIXES] library
     char[NAME] outermost
@@ -153,6 +163,8 @@ cdef struct State:
     unsigned long long lost
     # the sentinel's
     Event found
+    Stack stack
+    Tallies tallies
     unsigned long long stalls
     double turn             # the one that is looked at, by its beginning; 0: none
     bint turn_told
@@ -404,6 +416,7 @@ cdef void report(
     if event is NULL:
         return
     usage_of(thread, &now_used)
+    event.sampled = self.samples and sample(thread, self.python, &event.stack, PATIENCE)
     event.at = moment
     event.used.cpu = now_used.cpu - before.cpu
     event.used.queued = max(now_used.queued - before.queued, waited)
@@ -418,17 +431,16 @@ cdef void report(
     if event.call.number == SYS_futex:
         find_busy(self, event)
     if not stuck(self, beat):
-        free(event)
+        discard(event)
         return
     self.found = event[0]       # what is posted is the reporter's
     post(self, event)
+    forget(&self.tallies)
+    if self.found.sampled:
+        tally(self, &self.found.stack, moment - began)
     if not taken(self, beat):
-        dump_of(thread, self.found.stack, STACK, 30)
-        if self.found.busy:
-            dump_of(self.found.busy, self.found.busy_stack, STACK, 30)
         tell(self, &self.found)
-    while stuck(self, beat):
-        rest(self, min(max((now() - began) / 100, 0.001), 0.05))
+    moment = follow(self, beat, began, moment)
     event = new_event(self, beat, began, seen)
     if event is NULL:
         return
@@ -437,8 +449,55 @@ cdef void report(
     usage_of(thread, &now_used)
     event.used.cpu = now_used.cpu - before.cpu
     event.used.queued = now_used.queued - before.queued
+    prolong(&self.tallies, event.at - moment)
+    keep_tallies(self, event)
     self.stalls += 1
     post(self, event)
+
+
+cdef double follow(
+        State *self, unsigned long long beat, double began, double moment) noexcept nogil:
+    """Until the stall is over, look where it is; returns up to when the time is accounted for."""
+    cdef double last = moment, due = moment
+    while stuck(self, beat):
+        moment = now()
+        if moment >= due:
+            if look(self) and stuck(self, beat):
+                tally(self, &self.stack, moment - last)
+                last = moment
+            # Often enough to tell lines apart; of long stalls for a hundredth of the time at most.
+            due = now() + min(max(self.threshold / 4, 0.005, (moment - began) / 50), 1.0)
+        rest(self, min(max((now() - began) / 100, 0.001), 0.05, max(due - now(), 0.001)))
+    return last
+
+
+cdef inline bint look(State *self) noexcept nogil:
+    return self.samples and sample(nb_flag(&self.thread), self.python, &self.stack, PATIENCE)
+
+
+cdef inline void tally(State *self, const Stack *stack, double seconds) noexcept nogil:
+    count(&self.tallies, stack, seconds, self.library, self.outermost)
+
+
+cdef void keep_tallies(State *self, Event *event) noexcept nogil:
+    """The stacks of a stall that is over go with the event."""
+    cdef int i
+    if self.tallies.used == 0:
+        return
+    event.found = <Tally *> calloc(self.tallies.used + 1, sizeof(Tally))
+    if event.found is NULL:
+        return
+    for i in range(self.tallies.used):
+        event.found[i] = self.tallies.all[i]
+    event.found_count = self.tallies.used
+    if self.tallies.all[STACKS].count:
+        event.found[event.found_count] = self.tallies.all[STACKS]
+        event.found_count += 1
+
+
+cdef void discard(Event *event) noexcept nogil:
+    free(event.found)
+    free(event)
 
 
 cdef Event *new_event(
@@ -468,6 +527,8 @@ cdef void find_busy(State *self, Event *event) noexcept nogil:
     event.busy = busiest(&threads, 0.004, spared, 2)
     if event.busy == 0 and any_starving(&threads, spared, 2):
         event.used.queued = event.at - event.seen
+    if event.busy and self.samples:
+        sample(event.busy, NULL, &event.busy_stack, PATIENCE)
 
 
 cdef void post(State *self, Event *event) noexcept nogil:
@@ -510,13 +571,13 @@ cdef bint waits_for_gil(Event *event) noexcept nogil:
 
 cdef void tell(State *self, Event *event) noexcept nogil:
     """What can be said while somebody holds the GIL, and nobody else could."""
-    cdef Place place, other
     cdef char[NAME] source
     cdef char[4 * NAME] text
     cdef char[NAME] why
     cdef const char *name
+    cdef const Stack *stack = &event.stack
     cdef double watched = event.at - event.seen
-    cdef int size
+    cdef int size, line
     cdef bint mine
     if event.used.queued >= watched / 2:
         snprintf(why, NAME, "not scheduled by the system")
@@ -524,10 +585,12 @@ cdef void tell(State *self, Event *event) noexcept nogil:
         snprintf(
             why, NAME, "garbage collection" if event.collecting else "computing in C, GIL held")
     elif waits_for_gil(event):
-        if event.busy and find_place(event.busy_stack, self.library, self.outermost, &other):
+        line = own_line(&event.busy_stack, self.library, self.outermost) if event.busy else -1
+        if line >= 0:
             snprintf(
                 why, NAME, "waiting for the GIL, held by another thread at %.200s:%d in %.100s",
-                shown(self, &other), other.line, other.function)
+                shown(self, &event.busy_stack, line), event.busy_stack.lines[line].number,
+                function_of(&event.busy_stack, line))
         else:
             snprintf(why, NAME, "waiting for the GIL")
     else:
@@ -535,34 +598,35 @@ cdef void tell(State *self, Event *event) noexcept nogil:
         if name is NULL:
             name = "a system call"
         snprintf(why, NAME, "in %s, GIL held", name)
-    if find_place(event.stack, self.library, self.outermost, &place):
-        source_line(&place, source)
+    line = own_line(stack, self.library, self.outermost)
+    if line >= 0:
+        source_line(stack, line, source)
         size = snprintf(
             text, sizeof(text),
             "neverblock: loop blocked %.0f ms and counting: %.300s:%d in %.200s\n"
             "    %-46.200s %s\n",
-            (event.at - event.began) * 1e3, shown(self, &place), place.line, place.function,
-            source, why)
+            (event.at - event.began) * 1e3, shown(self, stack, line), stack.lines[line].number,
+            function_of(stack, line), source, why)
     else:
         size = snprintf(
-            text, sizeof(text), "neverblock: loop blocked %.0f ms and counting: %s\n",
-            (event.at - event.began) * 1e3, why)
+            text, sizeof(text), "neverblock: loop blocked %.0f ms and counting: %s%s\n",
+            (event.at - event.began) * 1e3,
+            "a callback without Python code, " if event.sampled else "", why)
     # Marked first: from the queue it may be gone while we write.
     pthread_mutex_lock(&self.mutex)
     mine = self.queued > 0
     if mine:
         self.last.told = True
-        memcpy(self.last.stack, event.stack, STACK)
-        memcpy(self.last.busy_stack, event.busy_stack, STACK)
     pthread_mutex_unlock(&self.mutex)
     if mine and self.output >= 0:
         write(self.output, text, min(size, <int> sizeof(text) - 1))
 
 
-cdef const char *shown(State *self, Place *place) noexcept nogil:
-    if self.directory[0] and begins(place.file, self.directory):
-        return place.file + strlen(self.directory)
-    return place.file
+cdef const char *shown(State *self, const Stack *stack, int line) noexcept nogil:
+    cdef const char *file = file_of(stack, line)
+    if self.directory[0] and begins(file, self.directory):
+        return file + strlen(self.directory)
+    return file
 
 
 cdef class Sentinel:
@@ -576,7 +640,8 @@ cdef class Sentinel:
     cdef int process
 
     def __cinit__(self, Pulse pulse, double threshold, double turn_threshold, int output,
-                  list library, bytes outermost, bytes directory, Outside outside=None):
+                  list library, bytes outermost, bytes directory, bint samples,
+                  Outside outside=None):
         cdef State *state = <State *> calloc(1, sizeof(State))
         cdef bytes prefix
         cdef size_t at = 0
@@ -598,6 +663,7 @@ cdef class Sentinel:
         state.turn_threshold = turn_threshold
         state.step = min(max(min(threshold, turn_threshold) / 4, 0.001), 0.25)
         state.output = output
+        state.samples = samples
         for prefix in library:
             if prefix and at + len(prefix) + 2 < PREFIXES:
                 snprintf(&state.library[at], PREFIXES - at, "%s", <char *> prefix)
@@ -618,7 +684,7 @@ cdef class Sentinel:
         cdef Event *event = self.state.first
         self.state.first = event.next
         self.state.queued -= 1
-        free(event)
+        discard(event)
         return 0
 
     def start(self):
@@ -654,6 +720,7 @@ cdef class Sentinel:
 
     def enter(self):
         """The calling thread runs the loop from now on."""
+        self.state.python = PyThreadState_Get()
         self.state.thread = own_thread()
         ring(self.state)
 
@@ -728,8 +795,13 @@ cdef class Sentinel:
                 "gil_wait": waited,
                 "thread": event.thread,
                 "busy": event.busy,
-                "stack": (<bytes> event.stack).decode("utf-8", "replace"),
-                "busy_stack": (<bytes> event.busy_stack).decode("utf-8", "replace"),
+                "sampled": bool(event.sampled),
+                "stack": lines_of(&event.stack),
+                "busy_stack": lines_of(&event.busy_stack),
+                "found": [
+                    (lines_of(&event.found[i].stack), event.found[i].count, event.found[i].seconds)
+                    for i in range(event.found_count)
+                ],
             }
         finally:
-            free(event)
+            discard(event)

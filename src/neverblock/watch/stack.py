@@ -1,33 +1,41 @@
-"""A callback's stack: from Python's frames where they can be had, else from the signal's dump.
+"""A callback's stack: from the sampler's lines, else from Python's frames.
 
 - The frames of another thread are looked at under the GIL alone, and only believed when the
   callback still runs after they were read.
 """
 
 import asyncio
+import functools
+import inspect
 import linecache
 import os
 import re
 import sys
 import sysconfig
 import threading
-from types import FrameType
+from collections.abc import Iterable
+from itertools import islice
+from types import CodeType, FrameType
 
-from neverblock.watch.stall import Place
+from neverblock.watch.stall import Place, Sample
 
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 #: The file whose run_forever() the callbacks of a loop stand on.
 OUTERMOST = os.path.join(PACKAGE, "loop.py")
 
-LINE = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE)
+#: What the sampler has of a line: file, line, columns (-1: not known), function, whether that is a
+#: coroutine.
+Line = tuple[str, int, int, int, str, bool]
 
 DEPTH = 100
+COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 #: A debugger has stopped the program: it is not the program that blocks.
 DEBUGGERS = re.compile(r"(?:^|/)(?:pdb|bdb|ipdb|pudb|pydevd|_pydevd_bundle|debugpy)(?:\.py$|/)")
 
 
-def library() -> list[str]:
+@functools.cache
+def library() -> tuple[str, ...]:
     """Beginnings of the files that are not the program's own."""
     paths = sysconfig.get_paths()
     found = [
@@ -35,21 +43,26 @@ def library() -> list[str]:
         for name in ("stdlib", "platstdlib", "purelib", "platlib")
         if name in paths
     ]
-    return [PACKAGE, *dict.fromkeys(found), "<frozen ", "<string>"]
+    return (PACKAGE, *dict.fromkeys(found), "<frozen ", "<string>")
 
 
-LIBRARY = library()
+def is_outermost(file: str, function: str) -> bool:
+    """Whether it is the loop's own frame, on which those of its callbacks stand."""
+    return file == OUTERMOST and function.endswith("run_forever")
 
 
-def from_dump(text: str) -> tuple[Place, ...]:
-    """The callback's part of what faulthandler wrote."""
-    places = []
-    for found in LINE.finditer(text):
-        place = Place(found["file"], int(found["line"]), found["function"])
-        if place.file == OUTERMOST and place.function == "run_forever":
+def from_lines(lines: Iterable[Line]) -> tuple[Place, ...]:
+    """The callback's part of what the sampler found."""
+    places: list[Place] = []
+    for file, line, column, end_column, function, coroutine in lines:
+        if is_outermost(file, function):
             break
-        places.append(place)
+        places.append(Place(file, line, function, known(column), known(end_column), coroutine))
     return tuple(places)
+
+
+def known(column: int) -> int | None:
+    return None if column < 0 else column
 
 
 def from_frame(frame: FrameType | None) -> tuple[Place, ...]:
@@ -57,11 +70,41 @@ def from_frame(frame: FrameType | None) -> tuple[Place, ...]:
     places: list[Place] = []
     while frame is not None and len(places) < DEPTH:
         code = frame.f_code
-        if code.co_filename == OUTERMOST and code.co_name == "run_forever":
+        if is_outermost(code.co_filename, code.co_qualname):
             break
-        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+        line = frame.f_lineno or 0
+        column, end_column = columns(code, frame.f_lasti, line)
+        places.append(
+            Place(
+                code.co_filename,
+                line,
+                code.co_qualname,
+                column,
+                end_column,
+                bool(code.co_flags & COROUTINE),
+            )
+        )
         frame = frame.f_back
     return tuple(places)
+
+
+def columns(code: CodeType, instruction: int, line: int) -> tuple[int | None, int | None]:
+    """Where the expression of the instruction begins and ends, if that is in one line."""
+    position = next(islice(code.co_positions(), max(instruction, 0) // 2, None), None)
+    if position is None or position[0] != line:
+        return None, None
+    _, end_line, column, end_column = position
+    return column, end_column if end_line == line else None
+
+
+def samples_of(found: Iterable[tuple[list[Line], int, float]]) -> tuple[Sample, ...]:
+    """What was found in a stall that is over, the longest first; of one stack once."""
+    stacks: dict[tuple[Place, ...], Sample] = {}
+    for lines, count, seconds in found:
+        stack = from_lines(lines)
+        before = stacks.get(stack, Sample(stack, 0, 0.0))
+        stacks[stack] = Sample(before.stack, before.count + count, before.seconds + seconds)
+    return tuple(sorted(stacks.values(), key=lambda sample: -sample.seconds))
 
 
 def of_thread(ident: int | None) -> tuple[Place, ...]:
@@ -75,17 +118,55 @@ def of_thread(ident: int | None) -> tuple[Place, ...]:
 def own_line(stack: tuple[Place, ...]) -> Place | None:
     """The innermost line of the program's own; else the innermost of all."""
     for place in stack:
-        if not place.file.startswith(tuple(LIBRARY)):
+        if not place.file.startswith(library()):
             return place
     return stack[0] if stack else None
 
 
 def source(place: Place | None) -> str:
     """The text of the line; "" where the file cannot be read."""
-    if place is None:
-        return ""
+    return line_of(place).strip() if place is not None else ""
+
+
+def line_of(place: Place) -> str:
     linecache.checkcache(place.file)
-    return linecache.getline(place.file, place.line).strip()
+    return linecache.getline(place.file, place.line)
+
+
+def expression(place: Place | None) -> tuple[int, int] | None:
+    """Where in source() it is that was at work, in characters; None where that says nothing.
+
+    It says something where there is another call in the line.
+    """
+    if place is None or place.column is None or place.end_column is None:
+        return None
+    line = line_of(place)
+    text = line.encode()
+    start = len(text[: place.column].decode(errors="replace"))
+    end = len(text[: place.end_column].decode(errors="replace"))
+    indent = len(line) - len(line.lstrip())
+    if indent <= start < end <= len(line.rstrip()) and "(" in line[:start] + line[end:]:
+        return start - indent, end - indent
+    return None
+
+
+def chain_of(stack: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The coroutines in it, the outermost first."""
+    return tuple(place for place in reversed(stack) if place.coroutine)
+
+
+def callback_name(running: object) -> str | None:
+    """What the loop calls; nothing of the user's is called for that."""
+    callback = getattr(running, "_callback", None)
+    if callback is None:
+        return None if running is None else type(running).__name__
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    name = getattr(callback, "__qualname__", None)
+    if not isinstance(name, str):
+        return type(callback).__name__
+    module = getattr(callback, "__module__", None)
+    return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
 
 
 def in_debugger(stack: tuple[Place, ...]) -> bool:

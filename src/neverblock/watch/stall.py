@@ -31,6 +31,8 @@ class Place:
     #: (PEP 657); None where it is not known, or ends in another line. Places of one line are equal.
     column: int | None = field(default=None, compare=False)
     end_column: int | None = field(default=None, compare=False)
+    #: Whether it is in a coroutine.
+    coroutine: bool = field(default=False, compare=False)
 
     @property
     def shown(self) -> str:
@@ -75,8 +77,8 @@ class Stall:
     #: How long so far; where it is over, in all.
     duration: float
     cause: Cause
-    #: The program's own innermost line; None where no stack could be had. Of a turn: the function
-    #: that took most of it.
+    #: The program's own innermost line; None where it is in a callback without Python code. Of a
+    #: turn: the function that took most of it.
     place: Place | None
     #: Whether it has ended.
     over: bool = False
@@ -92,6 +94,10 @@ class Stall:
     samples: tuple[Sample, ...] = ()
     #: Name of the asyncio task, where a task ran.
     task: str | None = None
+    #: The lines at which coroutines wait for one another, the task's own first, the innermost last.
+    chain: tuple[Place, ...] = ()
+    #: What the loop called, where that has no Python code: "time.sleep".
+    callback: str | None = None
     #: Where the thread stands that the loop waits for.
     culprit: Place | None = None
     culprit_thread: str | None = None

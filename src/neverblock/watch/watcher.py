@@ -130,22 +130,31 @@ class Watcher:
             self._sentinel = None
 
     def _start(self) -> None:
+        try:
+            claim(self, self._signal)
+        except (OSError, NotImplementedError) as error:
+            self._signal = None
+            claim(self, None)
+            report.logger.warning(
+                "a line that holds the GIL is only told when the loop is free again: "
+                "stacks are taken under the GIL alone: %s",
+                error,
+            )
+        except (RuntimeError, ValueError) as error:
+            self._stopped = True
+            unwatched(error)
+            return
         sentinel = Sentinel(
             self._pulse,
             self._threshold,
             self._turn_threshold,
             STANDARD_ERROR,
-            [os.fsencode(prefix) for prefix in stack.LIBRARY],
+            [os.fsencode(prefix) for prefix in stack.library()],
             os.fsencode(stack.OUTERMOST),
             os.fsencode(current_directory()),
+            self._signal is not None,
             self._outside,
         )
-        try:
-            claim(self, self._signal)
-        except (OSError, RuntimeError, ValueError) as error:
-            self._stopped = True
-            unwatched(error)
-            return
         try:
             self._begin(sentinel)
         except RuntimeError as error:
@@ -191,8 +200,9 @@ class Watcher:
             self._current = None
             return
         stall = self._look(sentinel, event)
-        # Over before it could be looked at, or halted by a debugger.
-        if not stall.stack or stack.in_debugger(stall.stack):
+        # Nothing is known of it: it was over before it could be looked at. Or a debugger halts it.
+        nothing = not (stall.stack or stall.callback or event["sampled"])
+        if nothing or stack.in_debugger(stall.stack):
             self._current = None
             return
         self._current, self._loud = ledger.began(stall, event["at"])
@@ -205,7 +215,8 @@ class Watcher:
             self._current,
             over=True,
             duration=event["at"] - event["began"],
-            samples=(Sample(self._current.stack, 1, event["at"] - event["began"]),),
+            samples=stack.samples_of(event["found"])
+            or (Sample(self._current.stack, 1, event["at"] - event["began"]),),
             cpu=event["cpu"],
             queued=event["queued"],
         )
@@ -234,14 +245,17 @@ class Watcher:
     def _look(self, sentinel: Sentinel, event: dict[str, Any]) -> Stall:
         # All that is Python's to say first: the callback may go on at any moment.
         loop = self._loop()
-        places = stack.of_thread(self._ident)
+        places = stack.from_lines(event["stack"])
+        if not event["sampled"]:
+            places = stack.of_thread(self._ident)
         task = stack.task_of(loop) if loop is not None else None
+        callback = stack.callback_name(self._pulse.running()) if not places else None
         del loop
         culprit, thread = culprit_of(event)
         duration = time.monotonic() - event["began"]
         if not sentinel.goes_on(event["beat"]):
-            places, task, duration = (), None, event["at"] - event["began"]
-        places = places or stack.from_dump(event["stack"])
+            task, callback, duration = None, None, event["at"] - event["began"]
+            places = places if event["sampled"] else ()
         place = stack.own_line(places)
         cause, detail = classify.classify(event)
         if cause not in (Cause.GIL, Cause.LOCK):
@@ -257,6 +271,8 @@ class Watcher:
             stack=places,
             samples=(Sample(places, 1, duration),),
             task=task,
+            chain=stack.chain_of(places),
+            callback=callback,
             culprit=culprit,
             culprit_thread=thread,
             cpu=event["cpu"],
@@ -271,7 +287,7 @@ def culprit_of(event: dict[str, Any]) -> tuple[Place | None, str | None]:
         return None, None
     if event["busy"]:
         thread = stack.thread_with(event["busy"])
-        places = stack.from_dump(event["busy_stack"])
+        places = stack.from_lines(event["busy_stack"])
         if thread is not None and not places and not event["told"]:
             places = stack.of_thread(thread.ident)
         return stack.own_line(places), thread.name if thread is not None else None
@@ -279,7 +295,7 @@ def culprit_of(event: dict[str, Any]) -> tuple[Place | None, str | None]:
     for thread in threading.enumerate():
         if thread.native_id not in (event["thread"], threading.get_native_id()):
             place = stack.own_line(stack.of_thread(thread.ident))
-            if place is not None and not place.file.startswith(tuple(stack.LIBRARY)):
+            if place is not None and not place.file.startswith(stack.library()):
                 working.append((place, thread.name))
     return working[0] if len(working) == 1 else (None, None)
 
