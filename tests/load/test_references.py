@@ -10,8 +10,11 @@ from bench import load_references
 from bench.load_references import COMPARISONS, Comparison
 from tests.servers.tools import tool
 
+#: One for each tool and server.
+SOME = [COMPARISONS[0], COMPARISONS[1], COMPARISONS[-1]]
 
-@pytest.mark.parametrize("each", COMPARISONS, ids=lambda each: each.name)
+
+@pytest.mark.parametrize("each", SOME, ids=lambda each: each.name)
 def test_a_comparison_can_be_made(each: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     tool("taskset")
     tool(each.program)
