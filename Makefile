@@ -107,8 +107,10 @@ conformance-here: $(INSTALLED)
 	$(BIN)/python tests/conformance/run.py --loop neverblock --backends all
 
 .PHONY: demo
-demo: $(INSTALLED) ## A key-value server with 10,000 idle clients (BACKEND=epoll|poll|select)
+demo: $(INSTALLED) ## A key-value server with 10,000 idle clients, and what models cost (BACKEND=…)
 	$(BIN)/python examples/demo.py $(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
+	$(BIN)/neverblock compare examples/echo.py:handle --models loop,thread,process \
+		--connections 1,100 --quick --out build/demo
 
 .PHONY: bench
 bench: $(INSTALLED) $(VENV)/.bench ## Benchmarks beside other loops

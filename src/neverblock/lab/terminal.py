@@ -87,31 +87,35 @@ def show(results: Results, experiments: Sequence[Experiment], shown: Console) ->
 def table(results: Results, experiment: Experiment) -> Table:
     """The medians of an experiment: a line for each case, in the order of its cases."""
     found = {
-        metric: summaries(results.rows, experiment.name, metric) for metric in experiment.table
+        metric: medians
+        for metric in experiment.table
+        if (medians := summaries(results.rows, experiment.name, metric))
     }
     cases = list(dict.fromkeys(case for each in found.values() for case in each))
     items = [in_order(results, case) for case in cases]
     labels = list(dict.fromkeys(label for each in items for label, _ in each))
     numbers = [label for label in labels if all(numeric(dict(each).get(label)) for each in items)]
     texts = [label for label in labels if label not in numbers]
-    made = Table(title=experiment.title, title_justify="left", show_edge=False)
+    made = Table(
+        title=experiment.title, title_justify="left", show_edge=False, padding=(0, 1, 0, 0)
+    )
     if texts:
         made.add_column("", no_wrap=True)
     for label in numbers:
-        made.add_column(label, justify="right")
-    for metric in experiment.table:
-        units = {summary.unit.partition("/")[2] for summary in found[metric].values()}
+        made.add_column(label, justify="right", min_width=len(label))
+    for metric, medians in found.items():
+        units = {summary.unit.partition("/")[2] for summary in medians.values()}
         per = "".join(f" per {unit}" for unit in units if unit not in ("", "s"))
         label = metric if per.endswith(metric.split()[-1]) else metric + per
-        made.add_column(label, justify="right", min_width=8)
+        made.add_column(label, justify="right", min_width=max(map(len, label.split())))
     for case in sorted(cases, key=lambda case: order(dict(case), texts + numbers)):
         values = dict(case)
         cells = (
             [" ".join(str(values[label]) for label in texts if label in values)] if texts else []
         )
         cells += [number(values[label]) for label in numbers]
-        for metric in experiment.table:
-            summary = found[metric].get(case)
+        for medians in found.values():
+            summary = medians.get(case)
             cells.append("" if summary is None else plain(summary))
         made.add_row(*cells)
     return made
