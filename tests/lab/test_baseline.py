@@ -6,6 +6,7 @@ import pytest
 
 from neverblock.lab.baseline import changes, gone, pairs, within
 from neverblock.lab.results import Missing, Results, Row, key
+from neverblock.lab.run import limited
 
 
 def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()) -> Results:
@@ -71,3 +72,10 @@ def test_the_order_of_ways_is_that_of_before_or_not() -> None:
     assert {dict(pair.one)["model"] for pair in swapped} == {"thread"}
     assert all(pair.closeness < 0.1 for pair in swapped)
     assert within(found, 0.06) == (6, 4)
+
+
+def test_it_is_told_where_clients_had_no_time_to_spare() -> None:
+    busy = results(({"a": 1}, "client busy", [0.99, 0.5]), ({"a": 2}, "client busy", [0.9]))
+    [told] = limited(busy.rows)
+    assert told.startswith("in 1 case the clients' core was busy")
+    assert limited(results(({"a": 1}, "client busy", [0.5])).rows) == []

@@ -30,6 +30,8 @@ from neverblock.lab.settings import Settings
 
 #: Spread of a metric over its rounds past which it is told that figures vary: typical, of all.
 SPREAD: Final = 0.2
+#: The share of a core from which on a client has no time to spare.
+BUSY: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Run:
             rows=rows,
             missing=tuple(self._missing.values()),
             verdicts=judged(self.experiments, rows),
-            doubts=(*machine.doubts(self._before, machine.moment()), *varied(rows)),
+            doubts=(*machine.doubts(self._before, machine.moment()), *varied(rows), *limited(rows)),
             complete=complete,
         )
 
@@ -158,6 +160,17 @@ def judged(experiments: Sequence[Experiment], rows: Sequence[Row]) -> tuple[Verd
         for experiment in experiments
         for verdict in experiment.verdicts(Found(experiment.name, rows))
     )
+
+
+def limited(rows: Sequence[Row]) -> list[str]:
+    """A sentence where clients had no time to spare: the server may do better than was measured."""
+    busy = {key(row.case) for row in rows if row.metric == "client busy" and row.value >= BUSY}
+    if not busy:
+        return []
+    cases = "1 case" if len(busy) == 1 else f"{len(busy)} cases"
+    return [
+        f"in {cases} the clients' core was busy all the time: the server may be faster than it says"
+    ]
 
 
 def varied(rows: Sequence[Row]) -> list[str]:
