@@ -84,7 +84,7 @@ def test_tiny_callbacks_are_found_while_they_run(
 
     with asyncio.Runner(loop_factory=lambda: watched(found, backend)) as runner:
         runner.run(main())
-    began, ended = found
+    began, ended = found[:2]  # a second turn may have begun before the first was told
     assert (began.over, ended.over) == (False, True)
     assert began.cause == ended.cause == Cause.TURN
     assert began.is_turn
@@ -92,7 +92,7 @@ def test_tiny_callbacks_are_found_while_they_run(
     # With them the task's next step.
     assert ended.callbacks == TINY + 1
     assert ended.duration >= TINY * 1e-5
-    for stall in found:
+    for stall in (began, ended):
         assert stall.place is not None
         assert (stall.place.file, stall.place.line) == (__file__, line_of(tiny))
         assert stall.place.function == "tiny"

@@ -44,6 +44,7 @@ cdef class Endpoint(TransportBase):
 
 
 cdef class Driver:
+    cdef Py_ssize_t queued          # endpoints that flush() sends for: looked at each turn
     # Raises DescriptorLimitError where the descriptor cannot be watched.
     cdef int attach(self, Endpoint endpoint) except -1
     cdef int detach(self, Endpoint endpoint) except -1
@@ -57,6 +58,5 @@ cdef class Driver:
     cdef Py_ssize_t send_now(self, Endpoint endpoint, const char *data, Py_ssize_t size) noexcept
     # End of turn: begin what was queued. More may be queued meanwhile.
     cdef int flush(self) except -1
-    cdef bint has_queued(self) noexcept
     # The loop's turn has come to an endpoint that was ready: deliver its completions.
     cdef int deliver(self, Endpoint endpoint) except -1

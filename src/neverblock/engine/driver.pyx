@@ -50,8 +50,5 @@ cdef class Driver:
     cdef int flush(self) except -1:
         raise NotImplementedError
 
-    cdef bint has_queued(self) noexcept:
-        return False
-
     cdef int deliver(self, Endpoint endpoint) except -1:
         raise NotImplementedError

@@ -299,23 +299,25 @@ cdef class Engine:
         return self._pulse.end_turn(now())
 
     cdef int turn(self) except -1:
-        cdef Pulse pulse = self._pulse
         cdef bint asked = (
             self.in_vain < UNASKED or self.unasked >= UNASKED or self.ready.size == 0
             or self._stopping or coarse_now() != self.asked)
-        pulse.turns += 1
-        self.sample.carried = self.sample.woken = self.ready.size
+        cdef bint timed
+        self._pulse.turns += 1
+        timed = self._pulse.turns >= self.sample.next or self._debug
+        if timed:
+            self.sample.carried = self.sample.woken = self.ready.size
         if asked:
             self.ask()
         if self.timers.size:
             self.queue_due_timers(asked)
         self.unasked += self.ready.size
-        put(&pulse.ready_lengths, self.ready.size)
-        if self._debug or pulse.turns >= self.sample.next:
+        put(&self._pulse.ready_lengths, self.ready.size)
+        if timed:
             self.run_timed(self.ready.size, True)
         else:
             self.run_ready()
-        if self.driver.has_queued():
+        if self.driver.queued:
             self.in_vain = 0        # what is sent may be answered
             self.driver.flush()
         return 0
@@ -365,7 +367,7 @@ cdef class Engine:
     cdef double patience(self, double moment) except? -2:
         """How long there is nothing to do but wait, in seconds; below 0: no limit."""
         cdef double left
-        if self.ready.size or self._stopping or self.driver.has_queued():
+        if self.ready.size or self._stopping or self.driver.queued:
             return 0
         if self.timers.size == 0:
             return -1

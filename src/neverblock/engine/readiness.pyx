@@ -95,6 +95,7 @@ cdef class Readiness(Driver):
         if not endpoint.queued and not endpoint.blocked:
             endpoint.queued = True
             self.outbox.append(endpoint)
+            self.queued += 1
         return 0
 
     cdef int flush_now(self, Endpoint endpoint) except -1:
@@ -112,9 +113,6 @@ cdef class Readiness(Driver):
         sent = offer(endpoint, &piece, 1)
         return 0 if sent == -EAGAIN else sent
 
-    cdef bint has_queued(self) noexcept:
-        return len(self.outbox) > 0
-
     cdef int flush(self) except -1:
         cdef list batch = self.outbox
         cdef Py_ssize_t done = 0
@@ -124,6 +122,7 @@ cdef class Readiness(Driver):
         # What is queued meanwhile belongs to the next turn.
         self.outbox = self.spare
         self.spare = batch
+        self.queued = 0
         try:
             while done < len(batch):
                 endpoint = <Endpoint> batch[done]
@@ -134,6 +133,7 @@ cdef class Readiness(Driver):
         finally:
             if done < len(batch):
                 self.outbox[:0] = batch[done:]
+                self.queued = len(self.outbox)
             batch.clear()
         return 0
 
