@@ -31,7 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("load",),
     ("lab",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "stalled_tests"),
+    ("pytest_plugin",),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 #: Parts of one line that do know each other: the loop has a policy, the public names have an owner,

@@ -1,12 +1,17 @@
-"""An asyncio event loop with an engine of its own, and what stands on it."""
+"""An asyncio event loop with an engine of its own, and what stands on it.
 
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+- Names are loaded when they are asked for: who wants the loop does not pay for the servers, and
+  pytest, which looks at the plugin of every installed package, for none of it.
+"""
 
-from neverblock import multiplexers
-from neverblock.loop import Loop, new_event_loop, run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from neverblock import multiplexers as multiplexers
+    from neverblock.loop import Loop as Loop
+    from neverblock.loop import new_event_loop as new_event_loop
+    from neverblock.loop import run as run
     from neverblock.policy import EventLoopPolicy as EventLoopPolicy
     from neverblock.policy import install as install
     from neverblock.servers import Server as Server
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from neverblock.watch import Watch as Watch
     from neverblock.watch.guard import Guard as Guard
     from neverblock.watch.guard import allow_blocking as allow_blocking
+
+    __version__: str
 
 __all__ = [
     "EventLoopPolicy",
@@ -30,27 +37,37 @@ __all__ = [
     "serve",
 ]
 
-__version__ = version("neverblock")
+#: The module of each name.
+HOMES: Final = {
+    "EventLoopPolicy": "policy",
+    "Guard": "watch.guard",
+    "Loop": "loop",
+    "Server": "servers",
+    "Watch": "watch",
+    "allow_blocking": "watch.guard",
+    "install": "policy",
+    "new_event_loop": "loop",
+    "run": "loop",
+    "serve": "servers",
+}
+#: Modules that may be named without being imported.
+MODULES: Final = ("errors", "loop", "multiplexers")
 
 
 def __getattr__(name: str) -> Any:
-    # Policies are deprecated in 3.14 and gone in 3.16: asked for, not imported.
-    if name in ("EventLoopPolicy", "install"):
-        from neverblock import policy
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return getattr(policy, name)
-    # A program that only wants the loop does not pay for the servers.
-    if name in ("Server", "serve"):
-        from neverblock import servers
+        value: Any = version("neverblock")
+    elif name in HOMES:
+        value = getattr(import_module(f"neverblock.{HOMES[name]}"), name)
+    elif name in MODULES:
+        value = import_module(f"neverblock.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        return getattr(servers, name)
-    # Nor for the watch.
-    if name == "Watch":
-        from neverblock.watch import Watch
 
-        return Watch
-    if name in ("Guard", "allow_blocking"):
-        from neverblock.watch import guard
-
-        return getattr(guard, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,14 +9,12 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from neverblock.watch.report import logger
 
 if TYPE_CHECKING:
-    from neverblock.watch import Watch
-    from neverblock.watch.guard import Guarded
-    from neverblock.watch.watcher import Watcher
+    from neverblock.loop import Watcher
 
 #: Loops that took the function along when they were imported.
 HOLDERS = ("uvloop", "rloop.loop")
@@ -25,13 +23,19 @@ HOLDERS = ("uvloop", "rloop.loop")
 MODULES = (asyncio, asyncio.events)
 
 
+class Watch(Protocol):
+    """Makes what watches one run of a loop: neverblock.Watch."""
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> "Watcher": ...
+
+
 class Runs(threading.local):
     """Who watches the loop that runs in this thread."""
 
-    watcher: "Watcher | Guarded | None" = None
+    watcher: "Watcher | None" = None
 
 
-def every_loop(watch: "Watch") -> Callable[[], None]:
+def every_loop(watch: Watch) -> Callable[[], None]:
     """Watch all loops that run from now on, in every thread; returns what ends that.
 
     Loops of neverblock that have a watch of their own keep it.
