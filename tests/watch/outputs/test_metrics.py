@@ -53,6 +53,9 @@ def test_prometheus_reads_stalls_and_loops() -> None:
     assert samples["neverblock_loops_stalled", ()] == 0
     assert samples["neverblock_loop_turns_total", ()] >= 2
     assert samples["neverblock_loop_callbacks_total", ()] >= 2
+    assert samples["neverblock_loop_turn_seconds_count", ()] >= 1
+    assert samples["neverblock_loop_turn_seconds_sum", ()] >= BLOCKED
+    assert ("neverblock_loop_lag_seconds_bucket", (("le", "+Inf"),)) in samples
 
 
 def test_a_registry_has_them_and_refuses_them_twice() -> None:
