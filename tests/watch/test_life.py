@@ -1,0 +1,106 @@
+"""Loops and programs that end in every way while they are watched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+import neverblock
+from neverblock.watch import Watch
+from tests.servers.proc import eventually
+from tests.servers.serving import exactly, served
+from tests.watch.running import program
+
+HEAD = "import asyncio, logging, os, signal, sys, threading, time\nimport neverblock\n"
+WATCH = "watch=neverblock.Watch(threshold=0.05)"
+
+
+def test_many_loops_leave_neither_threads_nor_descriptors() -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        neverblock.run(asyncio.sleep(0), watch=Watch())
+    eventually(lambda: len(os.listdir("/proc/self/task")) == threads)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (f"neverblock.Loop({WATCH}).run_until_complete(asyncio.sleep(0))", 0),
+        (f"loop = neverblock.Loop({WATCH}); loop.call_soon(sys.exit, 3); loop.run_forever()", 3),
+        (f"loop = neverblock.Loop({WATCH}); loop.call_soon(os._exit, 4); loop.run_forever()", 4),
+    ],
+    ids=["never closed", "sys.exit", "os._exit"],
+)
+def test_an_end_is_quiet(text: str, code: int) -> None:
+    done = program(HEAD + text)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Fatal" not in done.stderr
+
+
+def test_an_interrupt_ends_a_stall() -> None:
+    done = program(
+        HEAD + "async def main():\n"
+        "    for seconds in (0.3, 0.5):  # The first one only cancels: asyncio.Runner.\n"
+        "        threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT]).start()\n"
+        "    time.sleep(60)\n"
+        f"neverblock.run(main(), {WATCH})\n"
+    )
+    assert "KeyboardInterrupt" in done.stderr
+    assert "and counting" in done.stderr
+    assert "free again after" in done.stderr
+
+
+def test_what_on_stall_raises_is_logged_and_the_watch_goes_on() -> None:
+    done = program(
+        HEAD + "def tell(stall):\n"
+        "    logging.getLogger('neverblock.watch').warning('from within')\n"
+        "    raise LookupError(f'told {stall.over}')\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        "        time.sleep(0.3)\n"
+        "        await asyncio.sleep(0.1)\n"
+        "neverblock.run(main(), watch=neverblock.Watch(threshold=0.05, on_stall=tell))\n"
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("LookupError: told False") == 2
+    assert done.stderr.count("LookupError: told True") == 2
+    assert done.stderr.count("from within") == 4
+
+
+def test_a_handler_of_the_log_that_blocks_holds_nobody_up() -> None:
+    done = program(
+        HEAD + "class Slow(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        time.sleep(0.5)\n"
+        "logging.getLogger('neverblock.watch').addHandler(Slow())\n"
+        "async def main():\n"
+        "    for _ in range(5):\n"
+        "        time.sleep(0.15)\n"
+        "        await asyncio.sleep(0.01)\n"
+        f"neverblock.run(main(), {WATCH})\n"
+        "print('done')\n"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_server_that_is_told_to_end_sums_up(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "import time\nasync def handle(stream):\n"
+        "    async for chunk in stream:\n"
+        "        time.sleep(0.3)\n        await stream.send(chunk)\n"
+    )
+    with served(f"{app}:handle") as server:
+        with server.connect() as client:
+            for _ in range(2):
+                client.sendall(b"!")
+                assert exactly(client, 1) == b"!"
+        assert server.stop() == 0
+    assert "the loop was blocked 2 times" in server.log
+    assert "app.py:4 in handle" in server.log
