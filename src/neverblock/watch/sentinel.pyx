@@ -27,7 +27,7 @@ from neverblock.watch.outside cimport Outside, View, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport own_thread, sample
 from neverblock.watch.tally cimport STACKS, Tallies, Tally, count, forget, prolong
 from neverblock.watch.text cimport NAME, begins, file_of, function_of, own_line, source_line
-from neverblock.watch.walker cimport PyThreadState, Stack, lines_of
+from neverblock.watch.walker cimport PyThreadState, Stack, copy, lines_of
 
 cdef extern from * nogil:
     """
@@ -439,6 +439,9 @@ cdef void report(
     if self.found.sampled:
         tally(self, &self.found.stack, moment - began)
     if not taken(self, beat):
+        if self.found.busy and self.found.busy_stack.count == 0 and self.samples:
+            # It had no CPU to answer on.
+            sample(self.found.busy, NULL, &self.found.busy_stack, 3 * PATIENCE)
         tell(self, &self.found)
     moment = follow(self, beat, began, moment)
     event = new_event(self, beat, began, seen)
@@ -617,6 +620,7 @@ cdef void tell(State *self, Event *event) noexcept nogil:
     mine = self.queued > 0
     if mine:
         self.last.told = True
+        copy(&self.last.busy_stack, &event.busy_stack)
     pthread_mutex_unlock(&self.mutex)
     if mine and self.output >= 0:
         write(self.output, text, min(size, <int> sizeof(text) - 1))
