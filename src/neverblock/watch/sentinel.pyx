@@ -402,6 +402,9 @@ cdef double unscheduled(State *self, Usage *before, double lasted) noexcept nogi
         rest(self, 0.01)
         if starving(self.thread, &used):
             queued = lasted - cpu
+        else:       # it has just ended
+            usage_of(self.thread, &used)
+            queued = used.queued - before.queued
     return queued
 
 
