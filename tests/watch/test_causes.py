@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "ways-to-block.md"
 BLOCKERS = Path(__file__).parent / "programs" / "blockers.py"
 
 SLEEPING, IO, LOCK = "sleeping", "reading/writing", "waiting for a lock"
@@ -34,6 +37,9 @@ CAUSES = {
     "select_socket": IO,
     "select_nothing": SLEEPING,
     "accept": IO,
+    "http": IO,
+    "write_pipe": IO,
+    "future_result": LOCK,
     "file_lock": LOCK,
     "lock": LOCK,
     "event": LOCK,
@@ -53,7 +59,27 @@ HINTS = {
     "read_pipe": "asyncio.to_thread",
     "lock": "asyncio.Lock",
     "regex": "ProcessPoolExecutor",
+    "http": "an asynchronous HTTP client",
 }
+
+#: Asks a name server that never answers, in a network and with a resolv.conf of its own.
+UNANSWERED = """
+import asyncio, socket, subprocess, sys
+import neverblock
+
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+
+async def main():
+    try:
+        socket.getaddrinfo("slow.example", 80)
+    except socket.gaierror:
+        pass
+
+neverblock.run(main(), watch=neverblock.Watch(threshold=0.1))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +124,31 @@ def test_a_hint_says_what_to_write_instead(
     found: dict[str, list[dict[str, Any]]], name: str
 ) -> None:
     assert HINTS[name] in found[name][0]["hint"]
+
+
+def test_a_name_server_that_does_not_answer_is_found(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not (shutil.which("unshare") and shutil.which("ip")):
+        pytest.skip("a network of its own needs root, unshare(1) and ip(8)")
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    program = tmp_path / "program.py"
+    program.write_text(UNANSWERED)
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", sys.executable, program, resolver],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "not scheduled by the system" not in done.stderr:
+        assert f"{program}:12 in main" in done.stderr
+        assert "reading/writing in poll" in done.stderr
+
+
+def test_the_page_tells_every_way() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
+    assert dict(rows) == CAUSES
 
 
 @pytest.mark.parametrize(("name", "culprit"), [("lock", "hold"), ("hogged", "explode")])

@@ -23,8 +23,10 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,40 @@ def accept() -> None:
         other = later(lambda: socket.create_connection(listener.getsockname()).close())
         listener.accept()[0].close()  # accept
         other.join()
+
+
+@blocker
+def http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                time.sleep(SECONDS)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nslow")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        urllib.request.urlopen(url).read()  # http
+        answering.join()
+
+
+@blocker
+def write_pipe() -> None:
+    theirs, ours = os.pipe()
+    timer = later(lambda: os.read(theirs, 1 << 20))
+    os.write(ours, bytes(1 << 17))  # write_pipe
+    timer.join()
+    os.close(ours)
+    os.close(theirs)
+
+
+@blocker
+def future_result() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, SECONDS).result()  # future_result
 
 
 @blocker
