@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ FAILED = pytest.StashKey[bool]()
 # tests of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine takes its time, and no test judges it.
+hypothesis.settings.register_profile("neverblock", deadline=None)
+hypothesis.settings.load_profile("neverblock")
 
 
 def backends() -> list[str]:

@@ -316,7 +316,7 @@ operations = st.lists(
 
 
 @given(operations)
-@settings(deadline=None, max_examples=150, database=None)
+@settings(max_examples=150, database=None)
 def check_against_model(kind, operations):
     loop = new_loop(kind)
     clock = Clock(loop)

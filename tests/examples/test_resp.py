@@ -54,7 +54,6 @@ PLACES = st.lists(st.integers(0, 10_000), max_size=30)
 
 
 @given(st.lists(ARGUMENTS, max_size=6), PLACES)
-@settings(deadline=None)
 def test_any_cut_gives_the_same_commands(commands, places) -> None:
     data = b"".join(map(request, commands))
     assert parsed(cut(data, places)) == (commands, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neverblock.load import Plan, run
@@ -138,7 +138,6 @@ RESPONSES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(RESPONSES, min_size=1, max_size=8), st.lists(st.integers(0, 2**16)), st.booleans())
 def test_http_is_read_however_it_is_cut(
     responses: list[bytes], cuts: list[int], interim: bool
@@ -154,7 +153,6 @@ def test_http_is_read_however_it_is_cut(
     assert meter.total == len(responses) - len(bad)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 2**16), max_size=5))
 def test_nonsense_for_http_ends_the_connection_or_waits(data: bytes, cuts: list[int]) -> None:
     meter = Meter(lambda when, callback: None, None, 0, 0, 1)
@@ -163,7 +161,6 @@ def test_nonsense_for_http_ends_the_connection_or_waits(data: bytes, cuts: list[
     assert client.alive or meter.errors == {"wrong answer": 1}
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 300),
     st.lists(st.sampled_from(["right", "error", "gone"]), min_size=1, max_size=12),
@@ -187,7 +184,6 @@ def test_redis_is_read_however_it_is_cut(size: int, kinds: list[str], cuts: list
     assert meter.failures == errors
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50), st.data())
 def test_one_wrong_byte_of_a_value_is_noticed(size: int, data: st.DataObject) -> None:
     commands = Commands(size, 1, {"get": 1})

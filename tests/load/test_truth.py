@@ -35,7 +35,6 @@ def test_an_open_loop_sees_a_stall_as_users_do_and_a_closed_one_hardly() -> None
     processes=st.integers(1, 4),
     seconds=st.floats(0.001, 5),
 )
-@settings(deadline=None)
 def test_so_many_are_due_as_rate_and_time_say(
     rate: float, ramp: float, processes: int, seconds: float
 ) -> None:
@@ -48,7 +47,7 @@ def test_so_many_are_due_as_rate_and_time_say(
     assert abs(due - rate * (ramp / 2 + seconds)) <= 2 + 1e-6 * due
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, 2 * LONGEST)))
 def test_what_is_recorded_is_what_hdrhistogram_would_count(times: list[int]) -> None:
     recorder = Recorder()
@@ -59,7 +58,7 @@ def test_what_is_recorded_is_what_hdrhistogram_would_count(times: list[int]) -> 
     assert recorder.total == len(times)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.lists(st.integers(0, LONGEST), max_size=20), max_size=4))
 def test_parts_add_up_to_the_whole(parts: list[list[int]]) -> None:
     merged = Distribution()

@@ -67,7 +67,7 @@ SOURCES = st.builds(
 
 
 @given(SOURCES, st.sampled_from(["a.py", "wält.py", "名前.py", "a\udcff.py", "d" * 900 + ".py"]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_lines_and_columns_are_those_of_pythons_own_frames(source: str, file: str) -> None:
     space: dict[str, object] = {}
     exec(compile(source, file, "exec"), space)

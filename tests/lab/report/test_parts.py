@@ -81,6 +81,13 @@ def test_an_axis_holds_its_values_and_its_marks(values: list[float], logarithmic
         assert all(after - before >= 40 for before, after in pairwise(places))
 
 
+@given(st.floats(-1e9, -1e-9), st.floats(-1e9, 1e9))
+def test_an_axis_with_values_below_zero_is_linear(low: float, high: float) -> None:
+    found = axis.of_values([low, high], logarithmic=True)
+    assert found.kind == "linear"
+    assert all(-1e-6 <= found.at(value) <= 1 + 1e-6 for value in (low, high))
+
+
 @given(st.lists(st.floats(-50, 450), max_size=20))
 def test_names_stand_apart_in_the_order_of_their_lines(wanted: list[float]) -> None:
     found = spread_out(wanted, 16, 0, 400)

@@ -57,10 +57,13 @@ class Axis:
 
 
 def of_values(values: Iterable[float], *, logarithmic: bool) -> Axis:
-    """For what is measured: a linear axis begins at 0, a logarithmic one where its values do."""
+    """For what is measured: a linear axis begins at 0, a logarithmic one where its values do.
+
+    Values below 0 have no logarithm: then it is linear.
+    """
     known = sorted(value for value in values if value == value)
     low, high = (known[0], known[-1]) if known else (0.0, 1.0)
-    if not logarithmic or high <= 0:
+    if not logarithmic or high <= 0 or low < 0:
         return _linear(min(0.0, low), high)
     least = next(value for value in known if value > 0)
     if low > 0 and high < 1.5 * low:
