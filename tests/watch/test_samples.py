@@ -214,6 +214,33 @@ def test_another_program_takes_over_while_samples_are_taken() -> None:
     assert (done.returncode, done.stdout) == (0, "taken over\n"), done.stderr
 
 
+def test_a_program_that_could_not_take_over_is_sampled_on() -> None:
+    done = program(
+        """
+        import os, threading, time
+        from neverblock.watch import sampler
+
+        sampler.acquire(0)
+        try:
+            os.execv("/no/such/program", ["program"])
+        except FileNotFoundError:
+            pass
+        main, counted = threading.get_native_id(), set()
+
+        def sample():
+            while not counted:
+                counted.update(filter(None, sampler.count_samples(main, 1)))
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        while not counted:
+            pass
+        thread.join()
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
 FORBID = """
 import ctypes, struct, platform
 number = {"x86_64": 310, "aarch64": 270}[platform.machine()]

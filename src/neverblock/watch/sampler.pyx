@@ -7,15 +7,18 @@
   not move: it is in C code.
 - The signal is one for the whole process, a free real-time signal: handlers of the user's are left
   alone. One sample at a time, by a lock that is only ever taken without the GIL.
+- Nobody is asked by signal while a program is about to take over (exec).
 - A forked child has no watch: it gives the signal back.
 """
 
+from cpython.object cimport PyObject
 from libc.stdio cimport snprintf, sscanf
-from libc.string cimport memset, strncmp, strstr
+from libc.string cimport memset, strcmp, strncmp, strstr
 
 import signal
 import sys
 
+from neverblock.engine.clock cimport now
 from neverblock.watch.kernel cimport Call, about, call_of
 from neverblock.watch.memory import close_guard, open_guard
 from neverblock.watch.walker cimport (
@@ -52,11 +55,20 @@ cdef extern from * nogil:
     void nb_moment(long nanoseconds) noexcept
     int sched_yield() noexcept
 
+cdef extern from "Python.h":
+    int PySys_AddAuditHook(
+        int (*hook)(const char *, PyObject *, void *) noexcept, void *data) except -1
+
 cdef enum:
     NAMES = 512         # functions that are told apart by count_samples()
 
+#: For how long after an exec that may have failed, seconds.
+cdef double QUIET = 1.0
 cdef int signum = 0         # 0: not in use
 cdef int users = 0
+#: Nobody is signalled before this, CLOCK_MONOTONIC, seconds: a program is about to take over.
+cdef double quiet_until = 0
+cdef bint heeds_exec = False
 #: Where walks write, each under the lock.
 cdef Stack found, again
 
@@ -98,10 +110,30 @@ def acquire(int number, guard=""):
         except BaseException:
             close_guard()
             raise
+        heed_exec()
         nb_install(number, answer)
         signum = number
     users += 1
     return signum
+
+
+cdef int heed_exec() except -1:
+    """A signal on its way to a thread that calls execve(2) would end what takes over."""
+    global heeds_exec
+    if not heeds_exec:
+        heeds_exec = True
+        PySys_AddAuditHook(on_audit, NULL)
+    return 0
+
+
+cdef int on_audit(const char *event, PyObject *arguments, void *data) noexcept:
+    global quiet_until
+    if signum and strcmp(event, b"os.exec") == 0:
+        with nogil:
+            nb_sampling_begin()     # whoever was asked has answered
+            quiet_until = now() + QUIET
+            nb_sampling_end()
+    return 0
 
 
 def check_layout(lines, frame):
@@ -200,6 +232,8 @@ cdef bint of_still(const PyThreadState *state) noexcept nogil:
 cdef bint hears(int thread) noexcept nogil:
     """Whether it can be asked by signal: where that is blocked, one more would only queue up."""
     cdef int look
+    if now() < quiet_until:
+        return False
     for look in range(20):
         if not_blocked(thread):
             return True
