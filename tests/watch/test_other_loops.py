@@ -208,3 +208,31 @@ def test_watching_ends() -> None:
         assert asyncio._set_running_loop is told
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_loop_that_cannot_be_watched_runs_all_the_same() -> None:
+    code = """
+        import asyncio, resource, threading
+        import neverblock
+        from neverblock.watch.everywhere import every_loop
+
+        class Readerless(asyncio.SelectorEventLoop):
+            def add_reader(self, fd, callback, *args):
+                raise NotImplementedError
+
+        async def main():
+            return threading.active_count()
+
+        every_loop(neverblock.Watch())
+        with asyncio.Runner(loop_factory=Readerless) as runner:
+            assert runner.run(main()) == 1
+        loop = asyncio.new_event_loop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        assert loop.run_until_complete(main()) == 1
+        loop.close()
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert "the loop is not watched: NotImplementedError()" in process.stderr
+    assert "the watch has no descriptor for its bell: raise ulimit -n" in process.stderr

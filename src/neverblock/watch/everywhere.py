@@ -50,8 +50,7 @@ def every_loop(watch: Watch) -> Callable[[], None]:
             runs.watcher.stop()
             runs.watcher = None
         if loop is not None and getattr(loop, "_watcher", None) is None:
-            watcher = runs.watcher = watch.attach(loop)
-            watcher.enter()
+            runs.watcher = begun(watch, loop)
 
     for name in HOLDERS:
         if name in sys.modules:
@@ -68,3 +67,17 @@ def every_loop(watch: Watch) -> Callable[[], None]:
                 vars(module)["_set_running_loop"] = told
 
     return end
+
+
+def begun(watch: Watch, loop: asyncio.AbstractEventLoop) -> "Watcher | None":
+    """What watches that loop; None, with a line in the log, where it cannot be watched."""
+    watcher: Watcher | None = None
+    try:
+        watcher = watch.attach(loop)
+        watcher.enter()
+    except Exception as error:  # of a loop that is not ours: whatever it raises
+        logger.warning("the loop is not watched: %r", error)
+        if watcher is not None:
+            watcher.stop()
+        return None
+    return watcher
