@@ -12,16 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neverblock.watch import sampler, stack
+from tests.watch import running
 
 
 def program(text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(text)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return running.program(text, "-X", "faulthandler")
 
 
 def samples(*options: str) -> str:

@@ -19,6 +19,7 @@ import neverblock
 from neverblock.watch import Stall, Watch, watcher
 from neverblock.watch.ledger import Ledger
 from tests.servers.proc import eventually
+from tests.watch.running import program
 
 THRESHOLD = 0.05
 #: Long enough to be found on a busy machine.
@@ -28,17 +29,6 @@ BLOCKED = 0.4
 @pytest.fixture(autouse=True)
 def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "ledger", Ledger())
-
-
-def program(text: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(text)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-        check=False,
-    )
 
 
 def watched(found: list[Stall], backend: str | None = None) -> neverblock.Loop:
