@@ -70,24 +70,11 @@ def test_a_server_that_is_not_there_is_an_error_of_each_worker() -> None:
 def test_a_worker_that_is_killed_is_named_and_the_rest_of_the_run_kept(tmp_path: Path) -> None:
     with (
         network("boss", "server", "client", "worker-1", "worker-2", "worker-3") as hosts,
-        cluster(*hosts, folder=tmp_path) as workers,
+        cluster(*hosts, folder=tmp_path) as processes,
     ):
-        _, server, client, _, lost, _ = hosts
-        options = {
-            "target": f"tcp://{server.address}:7000",
-            "connections": 30,
-            "duration": 5.0,
-            "timeout": 5.0,
-        }
-        asking = client.start(
-            "-c", CLIENT, f"dask://{hosts[0].address}:8786", json.dumps(options),
-            stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert asking.stdout is not None
-        assert asking.stderr is not None
-        line = asking.stdout.readline()
-        assert line == "measuring\n", line + asking.stderr.read()
-        workers[1].kill()
+        lost = hosts[4]
+        asking = measuring(hosts)
+        processes[2].kill()
         told, errors = asking.communicate(timeout=90)
     assert asking.returncode == 0, errors
     result = json.loads(told.splitlines()[-1])
@@ -95,6 +82,37 @@ def test_a_worker_that_is_killed_is_named_and_the_rest_of_the_run_kept(tmp_path:
     assert lost.address in result["examples"]["worker lost"]
     assert result["requests"] > 0
     assert result["client"]["processes"] == 2
+
+
+def test_a_scheduler_that_goes_ends_the_run(tmp_path: Path) -> None:
+    with (
+        network("boss", "server", "client", "worker") as hosts,
+        cluster(*hosts, folder=tmp_path) as (scheduler, _),
+    ):
+        asking = measuring(hosts)
+        scheduler.kill()
+        _, errors = asking.communicate(timeout=90)
+    assert asking.returncode == 1
+    assert f"the scheduler at dask://{hosts[0].address}:8786 has gone" in errors
+
+
+def measuring(hosts: list[Host]) -> subprocess.Popen[str]:
+    """A client that has begun to measure."""
+    boss, server, client, *_ = hosts
+    options = {
+        "target": f"tcp://{server.address}:7000",
+        "connections": 30,
+        "duration": 5.0,
+        "timeout": 5.0,
+    }
+    asking = client.start(
+        "-c", CLIENT, f"dask://{boss.address}:8786", json.dumps(options), stdout=subprocess.PIPE
+    )
+    assert asking.stdout is not None
+    assert asking.stderr is not None
+    line = asking.stdout.readline()
+    assert line == "measuring\n", line + asking.stderr.read()
+    return asking
 
 
 def test_a_scheduler_without_workers_is_refused(tmp_path: Path) -> None:
@@ -110,8 +128,11 @@ def test_a_scheduler_without_workers_is_refused(tmp_path: Path) -> None:
 @contextmanager
 def cluster(
     boss: Host, server: Host, client: Host, *workers: Host, folder: Path
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """A scheduler, an echo server and workers, each on its host, all of them ready."""
+) -> Iterator[tuple[subprocess.Popen[str], ...]]:
+    """A scheduler, an echo server and workers, each on its host, all of them ready.
+
+    The processes of scheduler and workers.
+    """
     with ExitStack() as stack:
         serving = server.start(
             "-m", "neverblock", "serve", HANDLER, "--bind", f"tcp://{server.address}:7000",
@@ -137,7 +158,7 @@ def cluster(
             started.append(process)
         for process in started:
             wait_for(process, "Starting established connection")
-        yield started
+        yield leading, *started
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:

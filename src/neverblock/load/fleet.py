@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,11 @@ def run_on_fleet(fleet: str, plan: Plan, on_progress: OnProgress | None = None) 
         if not workers:
             raise PlanError("fleet", f"no worker has joined {fleet}; start some: dask worker …")
         plans = shares(plan, len(workers))
-        crew = Crew(client, dict(zip(workers, plans, strict=False)), on_progress)
-        return stack.enter_context(closing(crew)).run(plan)
+        try:
+            crew = Crew(client, dict(zip(workers, plans, strict=True)), on_progress)
+            return stack.enter_context(closing(crew)).run(plan)
+        except OSError as error:
+            raise PlanError("fleet", f"the scheduler at {fleet} has gone: {error}") from None
 
 
 def shares(plan: Plan, count: int) -> list[Plan]:
@@ -161,7 +164,8 @@ class Crew:
 
     def close(self) -> None:
         """Let go of all that the scheduler has for this run."""
-        self.client.unsubscribe_topic(self.run_id)
+        with suppress(OSError, ValueError):  # The scheduler may have gone.
+            self.client.unsubscribe_topic(self.run_id)
         for share in self.shares.values():
             share.future.release()
 
