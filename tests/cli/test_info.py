@@ -74,6 +74,24 @@ def test_every_command_teaches_by_its_help(command: str) -> None:
     assert f"  {command} " in neverblock().stdout
 
 
+LOADED = """
+import sys
+from neverblock.cli import main
+main(["serve", "--help"])
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def test_a_command_loads_no_other() -> None:
+    """A server is not to wait for what measures servers."""
+    shown = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    loaded = set(shown.stderr.split())
+    assert "neverblock.servers" in loaded
+    assert not loaded & {"neverblock.lab", "neverblock.load", "multiprocessing"}
+
+
 def test_an_unknown_command_is_refused() -> None:
     refused = neverblock("sreve")
     assert refused.returncode == 2

@@ -4,20 +4,36 @@ A command returns what is left to do once click is out of the way, or None: a pr
 ``run`` starts must see neither click's frames nor its handling of exceptions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Final
 
 import click
 
-from neverblock.cli.compare import compare
-from neverblock.cli.info import info
-from neverblock.cli.load import load
 from neverblock.cli.refusal import one_line
-from neverblock.cli.run import run
-from neverblock.cli.serve import serve
-from neverblock.cli.watch import watch
+
+#: Each is the command of that name in the module of that name.
+NAMES: Final = ("run", "serve", "watch", "load", "compare", "info")
+
+
+class Commands(Mapping[str, click.Command]):
+    """Loads a command when it is asked for: no server starts later for what compares servers."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in NAMES:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"neverblock.cli.{name}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
 
 
 @click.group(
+    commands=Commands(),
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command explains itself: neverblock serve --help",
@@ -28,10 +44,6 @@ def commands(context: click.Context) -> None:
     """An asyncio event loop with an engine of its own, and servers that run on it."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for command in (run, serve, watch, load, compare, info):
-    commands.add_command(command)
 
 
 def main(args: list[str] | None = None) -> int:

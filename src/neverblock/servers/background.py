@@ -4,17 +4,18 @@ Whatever goes wrong before connections are accepted is raised by ``start``, afte
 """
 
 import asyncio
-import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from multiprocessing.connection import Connection
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from neverblock.servers.handler import AnyHandler
 from neverblock.servers.running import Ready, serve_until
 from neverblock.servers.settings import Settings
 from neverblock.servers.shutdown import Stop
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 #: Serves until a signal; how many connections were reset.
 Run: TypeAlias = Callable[[Ready], int]
@@ -72,6 +73,8 @@ class InProcess:
     """A server in a child process, with the memory of this one as it is at ``start``."""
 
     def __init__(self, run: Run) -> None:
+        import multiprocessing  # Few servers need it, and it is not small.
+
         self.urls: tuple[str, ...] = ()
         context = multiprocessing.get_context("fork")
         self._reports, reporting = context.Pipe(duplex=False)
