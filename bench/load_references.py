@@ -7,8 +7,9 @@ server's. Rounds are interleaved, and the tools change places from round to roun
 the median of each round's own ratio: within 5 % in throughput, and 10 % in p50 and p99.
 
 Two things to know of the others. A tool that uses all of its core measures itself, so its figures
-are shown, and not judged: redis-benchmark does that to redis-server. And wrk corrects
-its percentiles for coordinated omission: on a machine that stalls, its p99 is much higher.
+are shown, and not judged: redis-benchmark does that to redis-server. And wrk corrects its
+percentiles for coordinated omission: to a latency of many times the usual one it adds those of the
+requests that would have been asked meanwhile. The same is done to ours before the two are compared.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from bench.errors import BenchError
 from bench.processes import ROOT, environment, run
 from neverblock.load import Plan
 from neverblock.load import run as load
+from neverblock.load.distribution import Distribution
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 SIZE = 1024
@@ -67,6 +69,8 @@ class Comparison:
     serve: Callable[[], Iterator[str]]
     reference: Callable[[str, int, float], Figures]
     mix: str = "get"
+    corrects: bool = False
+    """Whether the tool corrects its percentiles for coordinated omission."""
 
 
 def free_port() -> int:
@@ -173,7 +177,7 @@ def redis_benchmark(command: str) -> Callable[[str, int, float], Figures]:
     return measure
 
 
-def ours(url: str, connections: int, seconds: float, mix: str) -> Figures:
+def ours(url: str, connections: int, seconds: float, mix: str, corrects: bool = False) -> Figures:
     plan = Plan(
         target=url,
         connections=connections,
@@ -186,12 +190,30 @@ def ours(url: str, connections: int, seconds: float, mix: str) -> Figures:
     result = load(plan)
     if result.failures:
         raise BenchError(f"errors: {result.errors}")
-    p50, p99 = result.latency.percentiles([50, 99])
+    latency = result.latency
+    if corrects:
+        latency = corrected(latency, connections / result.throughput)
+    p50, p99 = latency.percentiles([50, 99])
     return Figures(result.throughput, p50 or 0.0, p99 or 0.0, result.busy)
 
 
+def corrected(latency: Distribution, interval: float) -> Distribution:
+    """As wrk does it: a connection asks once in so many seconds."""
+
+    def pairs() -> Iterator[tuple[int, int]]:
+        for value, count in latency.pairs():
+            yield value, count
+            missing = value - step
+            while missing > step:
+                yield missing, count
+                missing -= step
+
+    step = max(round(interval * 1e9), 1)
+    return Distribution.of(pairs())
+
+
 COMPARISONS = [
-    Comparison("GET of a page", "wrk", page_server, wrk),
+    Comparison("GET of a page", "wrk", page_server, wrk, corrects=True),
     *(
         Comparison(f"{name} {mix}", "redis-benchmark", serve, redis_benchmark(mix), mix)
         for name, serve in (("redis-server", redis_server), ("values.py", value_server))
@@ -208,11 +230,11 @@ def compare(each: Comparison, connections: int, rounds: int, seconds: float) -> 
         ours(url, connections, 1.0, "set")
         for number in range(rounds):
             if number % 2:
-                mine = ours(url, connections, seconds, each.mix)
+                mine = ours(url, connections, seconds, each.mix, each.corrects)
                 other = each.reference(url, connections, seconds)
             else:
                 other = each.reference(url, connections, seconds)
-                mine = ours(url, connections, seconds, each.mix)
+                mine = ours(url, connections, seconds, each.mix, each.corrects)
             pairs.append((mine, other))
     print(f"{each.name}, {connections} connections: neverblock load / {each.program}")
     full = median(other.busy for _, other in pairs) >= FULL

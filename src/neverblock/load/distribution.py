@@ -42,7 +42,7 @@ class Distribution:
         return type(self), (self.encode(),)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Distribution) and list(self._pairs()) == list(other._pairs())
+        return isinstance(other, Distribution) and list(self.pairs()) == list(other.pairs())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -82,7 +82,7 @@ class Distribution:
 
     def above(self, seconds: float) -> float:
         """The share that took longer, 0 to 1."""
-        over = sum(count for value, count in self._pairs() if value > seconds * SECOND)
+        over = sum(count for value, count in self.pairs() if value > seconds * SECOND)
         return over / self.count if self.count else 0.0
 
     def summary(self) -> dict[str, float | None]:
@@ -100,7 +100,8 @@ class Distribution:
         with open(path, "wb") as file:
             self._histogram.output_percentile_distribution(file, SECOND / 1e3)
 
-    def _pairs(self) -> "Iterable[tuple[int, int]]":
+    def pairs(self) -> "Iterable[tuple[int, int]]":
+        """Each time that was counted, in nanoseconds, and how often."""
         for item in self._histogram.get_recorded_iterator():
             yield item.value_iterated_to, item.count_added_in_this_iter_step
 
