@@ -2,14 +2,15 @@
 
 - A reading costs little, and is taken so seldom that a tenth of the time goes into them, if that
   is often enough to see the window at all.
-- What a process or thread used is gone when it ends: only readings within the window count, in
-  which nobody comes or goes, and their rate stands for all of it.
+- Only readings within the window count, and their rate stands for all of it. What a process used,
+  and how often a thread was switched, is gone when it ends: where one did, nothing is told of it.
 """
 
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from neverblock.lab.server import Server, Told
@@ -17,6 +18,8 @@ from neverblock.lab.tree import Counts
 
 PAUSE: Final = 0.05
 SHARE: Final = 0.1
+#: What is counted thread by thread.
+OF_THREADS: Final = ("voluntary", "involuntary")
 
 
 def between(times: Sequence[float], values: Sequence[float], at: float) -> float:
@@ -29,6 +32,12 @@ def between(times: Sequence[float], values: Sequence[float], at: float) -> float
     before = after - 1
     share = (at - times[before]) / (times[after] - times[before])
     return values[before] + share * (values[after] - values[before])
+
+
+def ended(readings: Sequence[Counts], name: str) -> bool:
+    """Whether there were fewer of them at some time than before."""
+    counts = [getattr(each, name) for each in readings]
+    return any(after < before for before, after in pairwise(counts))
 
 
 @dataclass
@@ -63,9 +72,11 @@ class Sampler:
             self._note(self.server.last_told())
 
     def used(self, name: str, begin: float, end: float) -> float | None:
-        """How much one of the fields of Counts grew; None for too short a window to see it."""
+        """How much one of the fields of Counts grew; None where it could not be seen."""
         within = [each for each in self._counts if begin <= each.at <= end]
-        if len(within) < 2:
+        if len(within) < 2 or ended(within, "processes"):
+            return None
+        if name in OF_THREADS and ended(within, "threads"):
             return None
         grown = float(getattr(within[-1], name)) - float(getattr(within[0], name))
         return grown * (end - begin) / (within[-1].at - within[0].at)

@@ -1,7 +1,8 @@
 """The processes of a server as proc(5) shows them: it, its descendants, every thread of them.
 
-- Counters of processes and threads that ended are gone with them: a difference between two readings
-  is right while none ends. ``cpu_of_all`` counts those that were waited for.
+- Counters of processes that ended are gone with them, and so are a thread's context switches: a
+  difference between two readings is right while none ends. ``cpu_of_all`` counts those that were
+  waited for.
 - Any process may end between two looks; it then counts nothing.
 """
 
@@ -24,7 +25,7 @@ class Counts:
 
     at: float
     cpu: float
-    """Seconds, exact (/proc/PID/task/TID/schedstat)."""
+    """Seconds, exact, with threads that ended (clock_getcpuclockid(3))."""
     user: float
     """Seconds, in steps of a clock tick for each process (/proc/PID/stat)."""
     system: float
@@ -62,17 +63,18 @@ class Tree:
         return found
 
     def counts(self) -> Counts:
-        cpu = voluntary = involuntary = threads = user = system = 0
+        cpu = 0.0
+        voluntary = involuntary = threads = user = system = 0
         at = time.monotonic()
         pids = self.pids()
         for pid in pids:
+            cpu += cpu_of(pid)
             fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
             if fields:
                 user += int(fields[11])
                 system += int(fields[12])
             for task in tasks(pid):
                 threads += 1
-                cpu += int((read(task / "schedstat").split() or ["0"])[0])
                 for line in read(task / "status").splitlines():
                     name, _, value = line.partition(":")
                     if name == "voluntary_ctxt_switches":
@@ -81,7 +83,7 @@ class Tree:
                         involuntary += int(value)
         return Counts(
             at=(at + time.monotonic()) / 2,
-            cpu=cpu / 1e9,
+            cpu=cpu,
             user=user / TICKS,
             system=system / TICKS,
             voluntary=voluntary,
@@ -145,6 +147,15 @@ def tasks(pid: int) -> list[Path]:
         return list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds that all threads of a process have run; 0 where it has ended."""
+    try:
+        # What clock_getcpuclockid(3) makes of it: CPUCLOCK_SCHED of the whole process.
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
 
 
 def read(path: Path) -> str:
