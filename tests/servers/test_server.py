@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import neverblock
 from neverblock import errors
 from neverblock.servers import MODELS, Options, Settings, Stream
-from tests.servers.serving import PATIENCE, ROOT, address_of, exactly, served
+from tests.servers.serving import PATIENCE, ROOT, address_of, exactly, served, serving
 
 
 async def pid(stream: Stream) -> None:
@@ -89,6 +90,31 @@ def test_serves_on_another_loop(handler: str) -> None:
             assert client.recv(100).decode() == f"loop {process.pid}"
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+class Lacking(asyncio.SelectorEventLoop):
+    """Without some of what loops may leave out."""
+
+    async def connect_accepted_socket(self, *arguments: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def add_reader(self, fd: Any, *arguments: Any) -> None:
+        if not isinstance(fd, int):
+            raise TypeError("descriptors are numbers")
+        super().add_reader(fd, *arguments)
+
+
+@pytest.mark.parametrize("handler", [pid, by_writer])
+def test_serves_on_a_loop_that_lacks_something(handler: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving(handler) as server, asyncio.timeout(PATIENCE):
+            with await server.connect() as client:
+                await loop.sock_sendall(client, b"?")
+                assert await loop.sock_recv(client, 100) == b"loop %d" % os.getpid()
+
+    with asyncio.Runner(loop_factory=Lacking) as runner:
+        runner.run(main())
 
 
 @pytest.mark.parametrize("model", MODELS)

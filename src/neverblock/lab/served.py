@@ -61,7 +61,7 @@ async def serving(request: dict[str, Any], control: socket.socket) -> None:
         except ConnectionError:
             asked_for = b""
         if not asked_for:
-            loop.remove_reader(control)
+            loop.remove_reader(control.fileno())
             os.kill(os.getpid(), signal.SIGTERM)
             return
         counted = loop.statistics()["multiplexer"] if isinstance(loop, Loop) else {}
@@ -70,7 +70,7 @@ async def serving(request: dict[str, Any], control: socket.socket) -> None:
     def listening(url: str, model: str, backend: str) -> None:
         tell(url=url)
 
-    loop.add_reader(control, asked)
+    loop.add_reader(control.fileno(), asked)
     await serve(request["handler"], request["bind"], listening=listening, **request["options"])
 
 

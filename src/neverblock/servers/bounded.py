@@ -142,7 +142,7 @@ class BoundedServer:
         self._accepting = True
         self._sockets.rotate(-1)  # No listener is always the first to be looked at.
         for sock, scheme in self._sockets:
-            self.loop.add_reader(sock, self._accept, sock, scheme)
+            self.loop.add_reader(sock.fileno(), self._accept, sock, scheme)
 
     def _shed(self) -> None:
         """The loop is overloaded, or has recovered."""
@@ -155,7 +155,7 @@ class BoundedServer:
         if self._accepting:
             self._accepting = False
             for sock, _ in self._sockets:
-                self.loop.remove_reader(sock)
+                self.loop.remove_reader(sock.fileno())
 
     def _accept(self, listening: socket.socket, scheme: str) -> None:
         for _ in range(AT_ONCE):

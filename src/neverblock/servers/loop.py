@@ -339,15 +339,23 @@ class LoopServer(BoundedServer):
     async def _attach(
         self, connection: LoopStream | ReaderWriterConnection, sock: socket.socket
     ) -> None:
+        def protocol() -> asyncio.Protocol:
+            return self._protocol(connection)
+
         try:
-            await self.loop.connect_accepted_socket(lambda: self._protocol(connection), sock)
+            try:
+                await self.loop.connect_accepted_socket(protocol, sock)
+            except NotImplementedError:  # Some loops have the other way alone.
+                await self.loop.create_connection(protocol, sock=sock)
         except Exception as error:
             # One that the multiplexer has no room for, say: the others go on.
             sock.close()
             if not self._refusing:  # A crowd at the door would flood the log.
                 self._refusing = True
                 logger.error(
-                    "cannot serve a connection, closing it: %s", error, extra={"model": "loop"}
+                    "cannot serve a connection, closing it: %s",
+                    str(error) or repr(error),
+                    extra={"model": "loop"},
                 )
             connection.refuse()
         else:
