@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.loops import C_SERVER
-from bench.processes import run, serving
+from bench.processes import Server, run, serving
 from bench.rows import Bar, Row, Sample, Settings
 
 FULL = 0.95
@@ -27,19 +27,28 @@ def measurement(
         with tempfile.TemporaryDirectory(prefix="neverblock-bench-") as directory:
             bind = "tcp:0" if scheme == "tcp" else f"unix:{directory}/socket"
             with serving(loop, kind, settings.programs, bind, settings.server_core) as server:
-                command = [
-                    str(Path(settings.programs, "load_echo")),
-                    *("--connect", server.address),
-                    *("--connections", str(connections)),
-                    *("--size", str(size)),
-                    *("--warmup", "0.2" if settings.quick else "0.5"),
-                    *("--seconds", "0.5" if settings.quick else "1.5"),
-                    *("--core", str(settings.client_core)),
-                    *("--server-pid", str(server.pid)),
-                ]
-                return sample(json.loads(run(command, timeout=60)))
+                if settings.quick:
+                    return loaded(server, settings, 0.2, 0.5, connections, size)
+                return loaded(server, settings, 0.5, 1.5, connections, size)
 
     return measure
+
+
+def loaded(
+    server: Server, settings: Settings, warmup: float, seconds: float, connections: int, size: int
+) -> Sample:
+    """What an echo costs a server that runs, loaded for so many seconds."""
+    command = [
+        str(Path(settings.programs, "load_echo")),
+        *("--connect", server.address),
+        *("--connections", str(connections)),
+        *("--size", str(size)),
+        *("--warmup", str(warmup)),
+        *("--seconds", str(seconds)),
+        *("--core", str(settings.client_core)),
+        *("--server-pid", str(server.pid)),
+    ]
+    return sample(json.loads(run(command, timeout=60)))
 
 
 def sample(counts: dict[str, int]) -> Sample:

@@ -94,10 +94,14 @@ class Server:
             before = now
             time.sleep(0.2)
 
-    def cpu_ns(self) -> int:
-        """Processor time of all its threads (/proc/PID/schedstat)."""
+    def cpu_ns(self, name: str = "") -> int:
+        """Processor time of its threads, of that name or all (/proc/PID/task/TID/schedstat)."""
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        return sum(
+            int((task / "schedstat").read_text().split()[0])
+            for task in tasks
+            if not name or (task / "comm").read_text().strip() == name
+        )
 
 
 @contextmanager
