@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ import time
 async def handle(stream):
     async for chunk in stream:
         time.sleep(0.4)
+        await stream.send(chunk)
+"""
+
+HOLDS_THE_GIL = """\
+import re
+
+async def handle(stream):
+    async for chunk in stream:
+        re.match(r"(a+)+$", "a" * 25 + "\\t„ä“")
         await stream.send(chunk)
 """
 
@@ -31,6 +42,26 @@ def test_a_handler_that_blocks_is_named(tmp_path: Path, workers: str) -> None:
         server.wait_until_logged("loop free again after")
         assert "app.py:5 in handle" in server.log
         assert "hint: await asyncio.sleep(0.4)" in server.log
+
+
+def test_a_line_that_holds_the_gil_is_an_object_as_well(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(HOLDS_THE_GIL)
+    with served(f"{app}:handle", "--log-format", "json") as server, server.connect() as client:
+        client.sendall(b"!")
+        assert exactly(client, 1) == b"!"
+        server.wait_until_logged("loop free again after")
+        events = [json.loads(line) for line in server.log.splitlines()]
+    began = next(event for event in events if "stall_cause" in event)
+    assert began["logger"] == "neverblock.watch"
+    assert began["level"] == "WARNING"
+    assert began["stall_over"] is False
+    assert began["stall_cause"] in ("computing in C, GIL held", "not scheduled by the system")
+    assert (began["stall_file"], began["stall_line"]) == (str(app), 5)
+    assert began["stall_function"] == "handle"
+    assert began["stall_source"] == HOLDS_THE_GIL.splitlines()[4].strip()
+    assert "and counting" in began["message"]
+    assert datetime.fromisoformat(began["time"]).tzinfo is not None
 
 
 @pytest.mark.parametrize("off", ["off", "0"])

@@ -93,7 +93,6 @@ def serve(
     binds: tuple[str, ...],
     backend: str | None,
     check_only: bool,
-    log_format: str,
     **options: Any,
 ) -> int:
     """Serve many clients at once with one handler, an `async def handle(stream)`.
@@ -102,7 +101,7 @@ def serve(
 
     Prints one line per bind when it accepts connections; logs to standard error.
     """
-    logs.set_up(log_format)
+    logs.set_up(options["log_format"])
     chosen = settings(context, options)
     if backend is not None and chosen.model != "loop":
         raise Refusal(

@@ -87,7 +87,9 @@ class Settings:
     metrics_file: str | None = None
     """Write metrics to this file every few seconds, in Prometheus' text format. With workers each
     has a file of its own."""
-
+    log_format: str = "text"
+    """How stalls are written to standard error where the GIL is held, so that no logging can be
+    done: "text", lines for people; "json", an object on each."""
     strict: bool = False
     """Let known blocking calls in the thread of the loop model raise BlockingCallError. For the
     loops that the server makes itself."""
@@ -126,6 +128,7 @@ class Settings:
                 several=self.workers > 0,
             ),
             on_stall="shed" if self.on_stall == "shed" else "log",
+            log_format="json" if self.log_format == "json" else "text",
             strict=self.strict,
         )
 
@@ -157,6 +160,7 @@ class Options(TypedDict, total=False):
     stall_profile: str | None
     stall_annotations: bool
     metrics_file: str | None
+    log_format: str
     strict: bool
 
 
@@ -220,6 +224,8 @@ def check(settings: Settings) -> None:
             raise SettingsError(name, "0 seconds would end every connection; leave it out for none")
     if settings.on_stall not in ("log", "shed"):
         raise SettingsError("on_stall", f'must be "log" or "shed", not {settings.on_stall!r}')
+    if settings.log_format not in ("text", "json"):
+        raise SettingsError("log_format", f'must be "text" or "json", not {settings.log_format!r}')
     if settings.on_stall == "shed" and not settings.stall_threshold:
         raise SettingsError("on_stall", "nobody watches; give a stall_threshold, such as 0.1")
     if settings.unix_mode is not None and stat.S_IMODE(settings.unix_mode) != settings.unix_mode:

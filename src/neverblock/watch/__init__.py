@@ -75,6 +75,9 @@ class Watch:
     the watch's thread. "shed": servers accept nothing while the loop stalls again and again."""
     outputs: Sequence[Output] = ()
     """Where else stalls are told: files, metrics, annotations."""
+    log_format: Literal["text", "json"] = "text"
+    """How the first lines of a stall are written to standard error where the GIL is held, so that
+    no logging can be done; "json": an object on a line, with the names of the log's fields."""
     strict: bool = False
     """Let known blocking calls in the loop's thread raise BlockingCallError instead of waiting."""
 
@@ -100,6 +103,8 @@ class Watch:
             sampler.check(self.signal)
         if self.on_stall not in ("log", "shed") and not callable(self.on_stall):
             raise ValueError(f'on_stall must be "log", "shed" or a function, not {self.on_stall!r}')
+        if self.log_format not in ("text", "json"):
+            raise ValueError(f'log_format must be "text" or "json", not {self.log_format!r}')
         for output in self.outputs:
             if not isinstance(output, Output):
                 raise ValueError(
@@ -114,7 +119,7 @@ class Watch:
         called = self.on_stall if callable(self.on_stall) else None
         turn = self.threshold if self.turn_threshold is None else self.turn_threshold
         outputs = (*self.outputs, *([Overload()] if self.on_stall == "shed" else []))
-        watcher = Watcher(loop, self.threshold, turn, self.signal, called, outputs)
+        watcher = Watcher(loop, self.threshold, turn, self.signal, called, outputs, self.log_format)
         if not self.strict:
             return watcher
         from neverblock.watch.guard import Guarded

@@ -34,7 +34,7 @@ PATIENT: Final = 0.002
 
 def classify(event: dict[str, Any]) -> tuple[Cause, str]:
     """Cause and detail of an event of the sentinel's."""
-    watched = max(event["at"] - event["seen"], 1e-6)
+    watched = max(event["at"] - event["began"], 1e-6)
     released = "GIL held" if event["told"] else "GIL released"
     if event["queued"] / watched >= MOST:
         return Cause.NOT_SCHEDULED, f"{event['queued'] / watched:.0%} of the time ready to run"

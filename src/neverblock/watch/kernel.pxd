@@ -23,8 +23,10 @@ cdef extern from "<dirent.h>" nogil:
 cdef extern from * nogil:
     """
     #include <fcntl.h>
+    #include <sys/syscall.h>
     """
     int O_CLOEXEC
+    long SYS_futex
 
 cdef enum:
     RUNNING = -2        # no system call: on a CPU, or waiting for one

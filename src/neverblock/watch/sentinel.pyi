@@ -16,6 +16,7 @@ class Sentinel:
         outermost: bytes,
         directory: bytes,
         samples: bool,
+        json: bool = False,
         outside: Outside | None = None,
     ) -> Self: ...
     @property

@@ -40,6 +40,7 @@ class Watcher:
         signal: int | None,
         on_stall: Callable[[Stall], object] | None,
         outputs: Sequence[Output] = (),
+        log_format: str = "text",
     ) -> None:
         self._loop = weakref.ref(loop)
         # A loop that is not ours has no pulse: it is asked for one.
@@ -56,6 +57,7 @@ class Watcher:
         self._signal = signal
         self._on_stall = on_stall
         self._outputs = outputs
+        self._log_format = log_format
         self._sentinel: Sentinel | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -153,6 +155,7 @@ class Watcher:
             os.fsencode(stack.OUTERMOST),
             os.fsencode(current_directory()),
             self._signal is not None,
+            self._log_format == "json",
             self._outside,
         )
         try:
