@@ -152,7 +152,7 @@ def test_kinds_of_callbacks_go_by_their_functions() -> None:
         runner.run(main())
     top = max((stall for stall in found if stall.over), key=lambda stall: stall.duration).top
     names = [share.place.function.rpartition(".")[2] for share in top]
-    assert names[:3] == ["method", "__call__", "step"]
+    assert set(names[:3]) == {"method", "__call__", "step"}
     assert "thread_time" in names
     assert [share.place.line > 0 for share in top] == [name != "thread_time" for name in names]
 
