@@ -154,8 +154,8 @@ lock: $(CREATED) ## Pin the newest dependencies in requirements/
 	uv --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
 
 # Programs that tests use where they are present, and the Debian packages that have them
-PROGRAMS := redis-server redis-cli socat curl openssl strace wrk chromium ip
-PACKAGES := redis-server redis-tools socat curl openssl strace wrk chromium iproute2
+PROGRAMS := redis-server redis-cli socat curl openssl strace wrk chromium ip gdb
+PACKAGES := redis-server redis-tools socat curl openssl strace wrk chromium iproute2 gdb
 
 .PHONY: system-packages
 system-packages: ## Debian packages that some tests use where they are present (needs root)

@@ -30,9 +30,9 @@ def program(text: str, *options: str, **environment: str) -> subprocess.Complete
 class Running:
     """One that is talked to while it runs."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *options: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-c", textwrap.dedent(text)],
+            [sys.executable, "-u", *options, "-c", textwrap.dedent(text)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,6 +55,10 @@ class Running:
         self._output.close()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def line(self) -> str:
         return self._output.readline()

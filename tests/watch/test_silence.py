@@ -77,6 +77,25 @@ def test_a_breakpoint_is_not_a_stall(how: str) -> None:
         assert "Stall" not in running.end("continue\n")
 
 
+def test_what_blocks_before_a_breakpoint_is_told_up_to_it() -> None:
+    with Running(
+        """
+        import neverblock, time
+        def tell(stall):
+            places = [place for sample in stall.samples for place in sample.stack]
+            halted = any("pdb" in place.file for place in places)
+            print("told", stall.over, halted, stall.duration < 1, flush=True)
+        async def main():
+            time.sleep(0.3)
+            breakpoint()
+        neverblock.run(main(), watch=neverblock.Watch(threshold=0.05, on_stall=tell))
+        """
+    ) as running:
+        assert "told False False True" in running.until("(Pdb) ")
+        running.idle(1)
+        assert "told True False True" in running.end("continue\n")
+
+
 def test_a_trace_function_of_a_debugger_pauses_the_watch(tmp_path: Path) -> None:
     (tmp_path / "pydevd.py").write_text(
         "import time\n"
@@ -91,6 +110,31 @@ def test_a_trace_function_of_a_debugger_pauses_the_watch(tmp_path: Path) -> None
         async def main():
             first = 1
             time.sleep(0.3)  # of the program, but while it is debugged
+        sys.settrace(pydevd.trace)
+        neverblock.run(main(), watch=neverblock.Watch(threshold=0.05))
+        """,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_turn_that_is_traced_by_a_debugger_is_not_long(tmp_path: Path) -> None:
+    (tmp_path / "pydevd.py").write_text(
+        "import time\n"
+        "def trace(frame, event, argument):\n"
+        "    if frame.f_code.co_name == 'tiny':\n"
+        "        time.sleep(0.001)\n"
+        "    return trace\n"
+    )
+    done = program(
+        """
+        import asyncio, sys, neverblock, pydevd
+        def tiny():
+            pass
+        async def main():
+            for _ in range(100):
+                asyncio.get_running_loop().call_soon(tiny)
+            await asyncio.sleep(0)
         sys.settrace(pydevd.trace)
         neverblock.run(main(), watch=neverblock.Watch(threshold=0.05))
         """,

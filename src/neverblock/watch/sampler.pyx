@@ -7,7 +7,8 @@
   not move: it is in C code.
 - The signal is one for the whole process, a free real-time signal: handlers of the user's are left
   alone. One sample at a time, by a lock that is only ever taken without the GIL.
-- Nobody is asked by signal while a program is about to take over (exec).
+- Nobody is asked by signal while a program is about to take over (exec), nor while somebody traces
+  this process (ptrace(2)): a debugger would halt it at each.
 - A forked child has no watch: it gives the signal back.
 """
 
@@ -230,12 +231,13 @@ cdef bint of_still(const PyThreadState *state) noexcept nogil:
 
 
 cdef bint hears(int thread) noexcept nogil:
-    """Whether it can be asked by signal: where that is blocked, one more would only queue up."""
+    """Whether it can be asked by signal: where that is blocked, one more would only queue up; where
+    it is traced, the signal is the tracer's."""
     cdef int look
     if now() < quiet_until:
         return False
     for look in range(20):
-        if not_blocked(thread):
+        if reachable(thread):
             return True
         # The answer before this one may have come from a handler that has not returned yet.
         if look < 2:
@@ -245,11 +247,17 @@ cdef bint hears(int thread) noexcept nogil:
     return False
 
 
-cdef bint not_blocked(int thread) noexcept nogil:
+cdef bint reachable(int thread) noexcept nogil:
     cdef char[2048] text
     cdef unsigned long long blocked = 0, pending = 0
     cdef const char *place
+    cdef int tracer = 0
     if about(thread, "status", text, sizeof(text)) <= 0:
+        return False
+    place = strstr(text, "TracerPid:")
+    if place is not NULL:
+        sscanf(place, "TracerPid: %d", &tracer)
+    if tracer:
         return False
     place = strstr(text, "SigPnd:")
     if place is not NULL:

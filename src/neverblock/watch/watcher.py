@@ -176,6 +176,7 @@ class Watcher:
         self._thread = threading.Thread(
             target=self._report, args=(sentinel, before), name="neverblock-watch", daemon=True
         )
+        debugger.spare(self._thread)
         try:
             self._thread.start()
         except RuntimeError:
@@ -214,12 +215,16 @@ class Watcher:
     def _ended(self, event: dict[str, Any]) -> None:
         if self._current is None:
             return
+        duration = event["at"] - event["began"]
+        found = stack.samples_of(event["found"])
+        samples = tuple(each for each in found if not stack.in_debugger(each.stack))
+        # What came to a breakpoint later has blocked until then.
+        duration -= sum(each.seconds for each in found) - sum(each.seconds for each in samples)
         stall = replace(
             self._current,
             over=True,
-            duration=event["at"] - event["began"],
-            samples=stack.samples_of(event["found"])
-            or (Sample(self._current.stack, 1, event["at"] - event["began"]),),
+            duration=duration,
+            samples=samples or (Sample(self._current.stack, 1, duration),),
             cpu=event["cpu"],
             queued=event["queued"],
         )
@@ -229,6 +234,8 @@ class Watcher:
     def _look_at_turn(self, event: dict[str, Any]) -> None:
         known = turns.known(self._tally, event)
         if not event["over"]:
+            if debugger.attached(self._ident, whole=True):
+                return
             stall = turns.stall(event, known)
             self._turn, self._turn_loud = ledger.began(stall, event["at"])
             self._tell(self._turn, self._turn_loud)
