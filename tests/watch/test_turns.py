@@ -103,7 +103,7 @@ def test_tiny_callbacks_are_found_while_they_run(
     assert "callbacks in one turn" in records[0].getMessage()
     assert f"{TINY + 1:,} callbacks in one turn" in records[1].getMessage()
     assert vars(records[1])["stall_callbacks"] == TINY + 1
-    assert vars(records[1])["stall_top"][0]["place"].endswith("in tiny")
+    assert vars(records[1])["stall_top"][0]["place"]["function"].endswith("tiny")
 
 
 def test_who_takes_most_comes_first() -> None:

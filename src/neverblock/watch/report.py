@@ -37,24 +37,28 @@ def blocked(stall: Stall) -> str:
             lines.append("    " + " " * marked[0] + "^" * (marked[1] - marked[0]))
     else:
         lines.append(f"    {why(stall)}")
+    return "\n".join([*lines, *(f"    {line}" for line in further(stall))])
+
+
+def further(stall: Stall) -> list[str]:
+    """Lines that say who waits for whom, and what to write instead."""
+    lines = []
     if len(stall.chain) > 1:
-        lines.append(f"    await chain: {chain(stall.chain)}")
+        lines.append(f"await chain: {chain(stall.chain)}")
     if stall.culprit is not None:
         name = f" (thread {stall.culprit_thread})" if stall.culprit_thread else ""
         verb = "held by" if stall.cause is Cause.GIL else "another thread is at"
-        lines.append(f"    {verb} {stall.culprit}{name}")
+        lines.append(f"{verb} {stall.culprit}{name}")
     if stall.hint:
-        lines.append(f"    hint: {stall.hint}")
-    return "\n".join(lines)
+        lines.append(f"hint: {stall.hint}")
+    return lines
 
 
 def turn(stall: Stall) -> str:
     head = f"loop blocked {seconds(stall.duration)} and counting: {callbacks(stall)}"
     lines = [f"neverblock: {head}, most of the time {stall.place or 'not known'}"]
     lines += [f"    {share.place!s:<{COLUMN}} {part(share, stall.timed)}" for share in stall.top]
-    if stall.hint:
-        lines.append(f"    hint: {stall.hint}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"    {line}" for line in further(stall))])
 
 
 def callbacks(stall: Stall) -> str:
@@ -147,19 +151,22 @@ def fields(stall: Stall) -> dict[str, Any]:
         "stall_detail": stall.detail,
         "stall_file": place.file if place else None,
         "stall_line": place.line if place else None,
+        "stall_column": place.column if place else None,
+        "stall_end_column": place.end_column if place else None,
         "stall_function": place.function if place else None,
         "stall_source": stall.source,
         "stall_task": stall.task,
         "stall_callback": stall.callback,
-        "stall_chain": [str(place) for place in stall.chain],
-        "stall_culprit": str(stall.culprit) if stall.culprit else None,
+        "stall_chain": [of_place(each) for each in stall.chain],
+        "stall_culprit": of_place(stall.culprit) if stall.culprit else None,
+        "stall_culprit_thread": stall.culprit_thread,
         "stall_hint": stall.hint,
         "stall_cpu_seconds": round(stall.cpu, 4),
         "stall_queued_seconds": round(stall.queued, 4),
         "stall_callbacks": stall.callbacks,
         "stall_top": [
             {
-                "place": str(share.place),
+                "place": of_place(share.place),
                 "count": share.count,
                 "seconds": round(share.total, 6),
                 "longest_seconds": round(share.longest, 6),
@@ -168,4 +175,15 @@ def fields(stall: Stall) -> dict[str, Any]:
         ],
         "stall_count": stall.count,
         "stall_total_seconds": round(stall.total, 4),
+    }
+
+
+def of_place(place: Place) -> dict[str, Any]:
+    return {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "end_column": place.end_column,
+        "function": place.function,
+        "coroutine": place.coroutine,
     }

@@ -138,16 +138,29 @@ def expression(place: Place | None) -> tuple[int, int] | None:
 
     It says something where there is another call in the line.
     """
-    if place is None or place.column is None or place.end_column is None:
+    if place is None:
+        return None
+    start, end = columns_of(place)
+    if start is None or end is None:
         return None
     line = line_of(place)
-    text = line.encode()
-    start = len(text[: place.column].decode(errors="replace"))
-    end = len(text[: place.end_column].decode(errors="replace"))
     indent = len(line) - len(line.lstrip())
     if indent <= start < end <= len(line.rstrip()) and "(" in line[:start] + line[end:]:
         return start - indent, end - indent
     return None
+
+
+def columns_of(place: Place) -> tuple[int | None, int | None]:
+    """Where in its line the expression begins and ends, in characters from 0, as far as is known.
+
+    Nothing is where the line is not what it was.
+    """
+    text = line_of(place).encode()
+    start, end = place.column, place.end_column
+    if start is None or not start < (len(text) if end is None else end) <= len(text):
+        return None, None
+    before = len(text[:start].decode(errors="replace"))
+    return before, None if end is None else len(text[:end].decode(errors="replace"))
 
 
 def chain_of(stack: tuple[Place, ...]) -> tuple[Place, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,9 @@ def test_a_stall_is_a_warning_at_its_line(
     assert over.place is not None
     assert properties["file"] == "tests/watch/outputs/stalling.py"
     assert properties["line"] == str(over.place.line)
+    line = Path(over.place.file).read_text().splitlines()[over.place.line - 1]
+    start, end = int(properties["col"]), int(properties["endColumn"])
+    assert line[start - 1 : end - 1] == "time.sleep(BLOCKED)"
     assert re.fullmatch(r"Event loop blocked for [\d.]+ m?s", properties["title"])
     assert message == (
         "time.sleep(BLOCKED): sleeping in clock_nanosleep, GIL released\n"
@@ -89,14 +93,49 @@ def test_a_file_that_is_not_of_the_repository_is_not_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "repository"))
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
     for file, named in [
         (tmp_path / "repository" / "a,b.py", "a,b.py"),
         (tmp_path / "elsewhere.py", None),
         (tmp_path / "repository-2.py", None),
+        ("<string>", None),
     ]:
         place = Place(str(file), 7, "f")
         properties, _ = parsed(annotation(Stall(1.0, Cause.IO, place, over=True, total=1.0)))
         assert properties.get("file") == named
+
+
+def test_columns_are_characters_as_far_as_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    Path("app.py").write_text("f('äöü€𝄞', g())\n", encoding="utf-8")
+    before = len("f('äöü€𝄞', ".encode())
+    for place, expected in [
+        (Place(str(tmp_path / "app.py"), 1, "f", before, before + 3), ("12", "15")),
+        (Place(str(tmp_path / "app.py"), 1, "f", before, None), ("12", None)),
+        (Place(str(tmp_path / "app.py"), 1, "f"), (None, None)),
+        (Place(str(tmp_path / "app.py"), 1, "f", before, before + 30), (None, None)),
+        (Place(str(tmp_path / "app.py"), 2, "f", before, before + 3), (None, None)),
+    ]:
+        properties, _ = parsed(annotation(Stall(1.0, Cause.IO, place, over=True, total=1.0)))
+        assert (properties.get("col"), properties.get("endColumn")) == expected
+
+
+def test_the_message_has_the_await_chain_and_who_is_waited_for() -> None:
+    chain = Place("app.py", 9, "main", coroutine=True), Place("app.py", 3, "f", coroutine=True)
+    holder = Place("app.py", 20, "hold")
+    stall = Stall(1.0, Cause.LOCK, chain[-1], True, source="lock.acquire()", chain=chain)
+    stall = replace(stall, culprit=holder, culprit_thread="worker", hint="asyncio.Lock")
+    _, message = parsed(annotation(stall))
+    assert message.splitlines() == [
+        "lock.acquire(): waiting for a lock",
+        "await chain: main (app.py:9) → f (app.py:3)",
+        "another thread is at app.py:20 in hold (thread worker)",
+        "hint: asyncio.Lock",
+    ]
 
 
 def test_the_command_prints_them_on_lines_of_their_own(tmp_path: Path) -> None:

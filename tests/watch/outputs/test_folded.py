@@ -86,6 +86,27 @@ def test_each_sample_of_a_stall_is_a_stack_of_its_own(tmp_path: Path) -> None:
     }
 
 
+def test_the_await_chain_is_in_the_stack(tmp_path: Path) -> None:
+    path = tmp_path / "stalls.folded"
+    done = program(
+        tmp_path,
+        """\
+        import asyncio, time
+        async def inner():
+            time.sleep(0.3)
+        async def outer():
+            await inner()
+        async def main():
+            await asyncio.create_task(outer())
+        asyncio.run(main())
+        """,
+        *("--stall-threshold", "0.05", "--stall-profile", str(path)),
+    )
+    assert done.returncode == 0, done.stderr
+    # main() waits for another task: it does not run.
+    assert list(speedscope(path.read_text())) == [("outer (app.py:5)", "inner (app.py:3)")]
+
+
 def test_a_stall_without_a_stack_is_its_cause(tmp_path: Path) -> None:
     output = Folded(tmp_path / "stalls.folded")
     output.tell(Stall(0.25, Cause.UNKNOWN, None, over=True))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,65 @@ def test_a_stall_is_two_lines(tmp_path: Path) -> None:
     path = tmp_path / "stalls.jsonl"
     began, over = stall(JsonLines(path))
     for told, line in zip((began, over), lines(path), strict=True):
-        assert line == {
+        expected = {
             "time": line["time"],
             "pid": os.getpid(),
             **fields(told),
-            "stall_stack": [
-                {"file": each.file, "line": each.line, "function": each.function}
-                for each in told.stack
-            ],
+            "stall_stack": [asdict(each) for each in told.stack],
         }
+        if told.over:
+            expected["stall_samples"] = [
+                {
+                    "seconds": round(sample.seconds, 4),
+                    "count": sample.count,
+                    "stack": [asdict(each) for each in sample.stack],
+                }
+                for sample in told.samples
+            ]
+        assert line == expected
         assert datetime.fromisoformat(line["time"]).utcoffset() is not None
     assert [line["stall_over"] for line in lines(path)] == [False, True]
-    assert lines(path)[1]["stall_stack"][0]["function"] == "outer"
+    [first, *_] = lines(path)[1]["stall_stack"]
+    assert (first["function"], first["coroutine"]) == ("outer", False)
+    source = Path(first["file"]).read_text().splitlines()[first["line"] - 1]
+    assert source[first["column"] : first["end_column"]] == "time.sleep(BLOCKED)"
+
+
+PLACES = """\
+import asyncio, threading, time
+
+lock = threading.Lock()
+
+async def inner():
+    lock.acquire()
+
+async def outer():
+    await inner()
+
+def hold():
+    with lock:
+        time.sleep(0.4)
+
+async def main():
+    threading.Thread(target=hold, name="holder").start()
+    await asyncio.sleep(0.05)
+    await outer()
+
+asyncio.run(main())
+"""
+
+
+def test_who_waits_for_whom_is_told_by_places(tmp_path: Path) -> None:
+    options = ["--stall-threshold", "0.05", "--stall-log", "stalls.jsonl"]
+    done = program(tmp_path, PLACES, *options)
+    assert done.returncode == 0, done.stderr
+    for line in lines(tmp_path / "stalls.jsonl"):
+        chain = [(each["function"], each["line"], each["column"]) for each in line["stall_chain"]]
+        assert chain == [("main", 18, 4), ("outer", 9, 4), ("inner", 6, 4)]
+        assert all(each["coroutine"] for each in line["stall_chain"])
+        assert (line["stall_line"], line["stall_column"], line["stall_end_column"]) == (6, 4, 18)
+        assert line["stall_culprit"]["line"] == 13
+        assert line["stall_culprit_thread"] == "holder"
 
 
 def test_a_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:

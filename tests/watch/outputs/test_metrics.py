@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -113,7 +113,7 @@ def test_the_number_of_series_is_bounded() -> None:
     assert len(before) < 100
 
 
-def opentelemetry_points(reader: InMemoryMetricReader) -> dict[str, tuple[Any, Any]]:
+def opentelemetry_points(reader: InMemoryMetricReader) -> dict[str, tuple[Any, list[Any]]]:
     data = reader.get_metrics_data()
     assert data is not None
     [resource] = data.resource_metrics
@@ -121,8 +121,8 @@ def opentelemetry_points(reader: InMemoryMetricReader) -> dict[str, tuple[Any, A
     assert scope.scope.name == "neverblock"
     found = {}
     for metric in scope.metrics:
-        [point] = metric.data.data_points
-        found[metric.name] = metric, point
+        assert metric.description
+        found[metric.name] = metric, list(metric.data.data_points)
     return found
 
 
@@ -141,15 +141,91 @@ def test_opentelemetry_reads_them() -> None:
         "neverblock.loop.stalled": "{loop}",
         "neverblock.loop.turns": "{turn}",
         "neverblock.loop.callbacks": "{callback}",
-        "neverblock.loop.turn.time": "s",
+        "neverblock.loop.turn.duration.bucket": "{turn}",
+        "neverblock.loop.turn.duration.sum": "s",
+        "neverblock.loop.callback.duration.bucket": "{callback}",
+        "neverblock.loop.callback.duration.sum": "s",
+        "neverblock.loop.lag.bucket": "{callback}",
+        "neverblock.loop.lag.sum": "s",
+        "neverblock.loop.ready.length.bucket": "{turn}",
+        "neverblock.loop.ready.length.sum": "{callback}",
     }
-    points = {name: point for name, (_, point) in found.items()}
+    points = {
+        name: points[0] for name, (_, points) in found.items() if not name.endswith(".bucket")
+    }
     assert points["neverblock.loop.stalls"].value == 1
     assert points["neverblock.loop.stalls"].attributes == {"neverblock.stall.cause": "sleeping"}
     assert points["neverblock.loop.stall.duration"].sum == pytest.approx(over.duration)
     assert points["neverblock.loop.stall.duration"].explicit_bounds[0] == 0.01
     assert points["neverblock.loop.stalled"].value == 0
     assert points["neverblock.loop.turns"].value >= 2
+
+
+HISTOGRAMS = {
+    "turn_seconds": "turn.duration",
+    "callback_seconds": "callback.duration",
+    "lag_seconds": "lag",
+    "ready_lengths": "ready.length",
+}
+
+
+def buckets(reader: InMemoryMetricReader, name: str) -> dict[str, float]:
+    _, points = opentelemetry_points(reader)[f"neverblock.loop.{name}.bucket"]
+    return {point.attributes["le"]: point.value for point in points}
+
+
+async def work() -> None:
+    """Many turns, of which one is long, with little or much that is ready."""
+    loop = asyncio.get_running_loop()
+    for number in range(400):
+        for _ in range(number % 20):
+            loop.call_soon(int)
+        await asyncio.sleep(0)
+    time.sleep(0.03)
+
+
+def test_both_have_the_histograms_of_a_loops_statistics() -> None:
+    prometheus, reader = Prometheus(CollectorRegistry()), InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    try:
+        outputs = [prometheus, OpenTelemetry(provider)]
+        loop = neverblock.Loop(watch=Watch(threshold=60, outputs=outputs))
+        loop.run_until_complete(work())
+        statistics = loop.statistics()
+        samples, found = parsed(prometheus.text()), opentelemetry_points(reader)
+        loop.close()
+        for key, name in HISTOGRAMS.items():
+            expected = statistics[key]
+            counts = buckets(reader, name)
+            for le, count in counts.items():
+                wanted = expected.count if le == "+Inf" else expected.at_most(float(le))
+                labels = (("le", le),)
+                assert count == samples[f"neverblock_loop_{key}_bucket", labels] == wanted
+            assert list(counts.values()) == sorted(counts.values())
+            _, [total] = found[f"neverblock.loop.{name}.sum"]
+            assert total.value == samples[f"neverblock_loop_{key}_sum", ()] == expected.sum
+        assert buckets(reader, "turn.duration")["0.025"] < statistics["turn_seconds"].count
+        assert buckets(reader, "ready.length")["1.0"] < statistics["ready_lengths"].count
+    finally:
+        provider.shutdown()
+
+
+def test_each_reader_has_all_counts_also_as_differences() -> None:
+    delta = {ObservableCounter: AggregationTemporality.DELTA}
+    whole, parts = InMemoryMetricReader(), InMemoryMetricReader(preferred_temporality=delta)
+    provider = MeterProvider([whole, parts])
+    try:
+        watch = Watch(threshold=60, outputs=[OpenTelemetry(provider)])
+        neverblock.run(work(), watch=watch)
+        first = buckets(parts, "ready.length")
+        neverblock.run(work(), watch=watch)
+        second = buckets(parts, "ready.length")
+        for le, count in buckets(whole, "ready.length").items():
+            assert count == first[le] + second[le]
+        assert first["+Inf"] >= 400
+        assert second["+Inf"] >= 400
+    finally:
+        provider.shutdown()
 
 
 def test_a_file_is_written_while_a_loop_is_watched(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 - Each line of the program is told once in a process, and ten of them at most, the worst first:
   that is what GitHub shows of one step.
 - What is not the line's fault is not told.
+- Columns count characters from 1; the end is behind the last, as linters have it there.
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
 
@@ -11,7 +12,8 @@ import threading
 
 from neverblock.watch.ledger import seconds
 from neverblock.watch.outputs.output import Output
-from neverblock.watch.report import why
+from neverblock.watch.report import further, why
+from neverblock.watch.stack import columns_of
 from neverblock.watch.stall import Cause, Place, Stall
 
 #: Warnings that GitHub shows of one step.
@@ -55,16 +57,23 @@ def annotation(stall: Stall) -> str:
     times = f", {stall.count} times" if stall.count > 1 else ""
     properties = [f"title={property_of(f'Event loop blocked for {seconds(stall.total)}{times}')}"]
     if stall.place is not None and (file := in_repository(stall.place)) is not None:
-        properties = [f"file={property_of(file)}", f"line={stall.place.line}", *properties]
-    lines = [f"{stall.source or stall.place}: {why(stall)}"]
-    if stall.hint:
-        lines.append(f"hint: {stall.hint}")
+        position = [f"line={stall.place.line}", *columns(stall.place)]
+        properties = [f"file={property_of(file)}", *position, *properties]
+    lines = [f"{stall.source or stall.place}: {why(stall)}", *further(stall)]
     message = data("\n".join(lines))
     return f"::warning {','.join(properties)}::{message}"
 
 
+def columns(place: Place) -> list[str]:
+    """Where in the line it is, as far as that is known."""
+    known = zip(("col", "endColumn"), columns_of(place), strict=True)
+    return [f"{name}={column + 1}" for name, column in known if column is not None]
+
+
 def in_repository(place: Place) -> str | None:
-    """The file, from the repository's root; None: it is not of it."""
+    """The file, from the repository's root; None: it is not of it, or code without a file."""
+    if not place.line or place.file.startswith("<"):
+        return None
     try:
         root = os.path.realpath(os.environ.get("GITHUB_WORKSPACE") or os.getcwd())
     except OSError:  # The directory was removed.

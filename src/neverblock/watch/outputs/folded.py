@@ -2,6 +2,10 @@
 
 - A line is a stack, root first, frames between semicolons, and the milliseconds that it took.
 - A frame has no semicolon, no line break, and does not end in a number.
+- Coroutines that wait for one another stand on the stack while the innermost runs: the await
+  chain of a stall is in its frames, and is not added to them. A task that waits for another task
+  does not run, and is in no stack.
+- Frames have no columns: expressions of one line are one frame, as readers of the format expect.
 - It is written whole, when a loop is closed and at exit.
 """
 

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 from neverblock.watch.outputs import files
 from neverblock.watch.outputs.output import Output
-from neverblock.watch.report import fields
+from neverblock.watch.report import fields, of_place
 from neverblock.watch.stall import Stall
 
 
 class JsonLines(Output):
     """Appends to a file. Raises OutputError where that is not possible.
 
-    The keys are those of the log's fields, with ``time`` (ISO 8601, UTC), ``pid`` and
-    ``stall_stack``, innermost first.
+    The keys are those of the log's fields, with ``time`` (ISO 8601, UTC), ``pid``,
+    ``stall_stack``, innermost first, and ``stall_samples`` where the stall is over.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,9 +43,15 @@ def line_of(stall: Stall) -> bytes:
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "pid": os.getpid(),
         **fields(stall),
-        "stall_stack": [
-            {"file": place.file, "line": place.line, "function": place.function}
-            for place in stall.stack
-        ],
+        "stall_stack": [of_place(place) for place in stall.stack],
     }
+    if stall.over:
+        event["stall_samples"] = [
+            {
+                "seconds": round(sample.seconds, 4),
+                "count": sample.count,
+                "stack": [of_place(place) for place in sample.stack],
+            }
+            for sample in stall.samples
+        ]
     return json.dumps(event).encode() + b"\n"

@@ -7,22 +7,31 @@
 import asyncio
 import threading
 import weakref
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final
 
+from neverblock.engine.histogram import Histogram
 from neverblock.watch.outputs.output import Output
 from neverblock.watch.stall import Cause, Stall
 
-#: Upper bounds of buckets, seconds.
+#: Upper bounds of buckets: seconds, and how much is ready.
 STALL_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LOOP_BOUNDS: Final = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-#: Histograms of a loop's statistics that are passed on.
-LENGTHS: Final = ("turn_seconds", "callback_seconds", "lag_seconds")
+READY_BOUNDS: Final = (*(2.0**n - 1 for n in range(11)), 4095.0, 16383.0, 65535.0)
+#: Histograms of a loop's statistics that are passed on, by name.
+LENGTHS: Final = {
+    "turn_seconds": LOOP_BOUNDS,
+    "callback_seconds": LOOP_BOUNDS,
+    "lag_seconds": LOOP_BOUNDS,
+    "ready_lengths": READY_BOUNDS,
+}
 
 
 @dataclass(slots=True)
 class Lengths:
-    """How many were as long as each bound at most, how many there were, and for how long."""
+    """How many were as long as each bound at most, how many there were, and their sum."""
 
     bounds: tuple[float, ...]
     at_most: list[int] = field(default_factory=list)
@@ -32,12 +41,24 @@ class Lengths:
     def __post_init__(self) -> None:
         self.at_most = self.at_most or [0] * len(self.bounds)
 
+    @classmethod
+    def of(cls, found: Histogram, bounds: tuple[float, ...]) -> "Lengths":
+        """Of a loop's histogram, as its at_most() has it."""
+        up_to = [0, *accumulate(found.counts)]
+        at_most = [up_to[bisect_right(found.bounds, bound)] for bound in bounds]
+        return cls(bounds, at_most, up_to[-1], found.sum)
+
     def observe(self, seconds: float) -> None:
         self.count += 1
         self.sum += seconds
         for index, bound in enumerate(self.bounds):
             if seconds <= bound:
                 self.at_most[index] += 1
+
+    def buckets(self) -> list[tuple[str, int]]:
+        """How many there were up to each bound, as Prometheus writes it in the label ``le``."""
+        named = [(str(n), at_most) for n, at_most in zip(self.bounds, self.at_most, strict=True)]
+        return [*named, ("+Inf", self.count)]
 
     def __iadd__(self, other: "Lengths") -> "Lengths":
         self.at_most = [a + b for a, b in zip(self.at_most, other.at_most, strict=True)]
@@ -58,7 +79,7 @@ class Counts:
         self.turns += other.turns
         self.callbacks += other.callbacks
         for name, lengths in other.lengths.items():
-            self.lengths.setdefault(name, Lengths(LOOP_BOUNDS)).__iadd__(lengths)
+            self.lengths.setdefault(name, Lengths(lengths.bounds)).__iadd__(lengths)
         return self
 
 
@@ -86,13 +107,8 @@ def counts_of(statistics: dict[str, Any]) -> Counts:
         statistics["turns"],
         statistics["callbacks"],
         {
-            name: Lengths(
-                LOOP_BOUNDS,
-                [found.at_most(bound) for bound in LOOP_BOUNDS],
-                found.count,
-                found.sum,
-            )
-            for name in LENGTHS
+            name: Lengths.of(found, bounds)
+            for name, bounds in LENGTHS.items()
             if (found := statistics.get(name)) is not None
         },
     )

@@ -183,6 +183,7 @@ HELP = {
     "turn_seconds": "How long turns of watched loops took.",
     "callback_seconds": "How long callbacks took, of a sample of them.",
     "lag_seconds": "How long what ran had waited for its turn, of a sample of it.",
+    "ready_lengths": "How much was ready to run in turns of watched loops.",
 }
 
 
@@ -190,12 +191,9 @@ def histogram(name: str, help_: str, lengths: Lengths, pid: str | None) -> "Hist
     from prometheus_client.core import HistogramMetricFamily
 
     family = HistogramMetricFamily(name, help_, labels=["pid"] if pid is not None else [])
-    buckets = [
-        (str(bound), float(n)) for bound, n in zip(lengths.bounds, lengths.at_most, strict=True)
-    ]
     family.add_metric(
         [pid] if pid is not None else [],
-        [*buckets, ("+Inf", float(lengths.count))],
+        [(bound, float(count)) for bound, count in lengths.buckets()],
         sum_value=lengths.sum,
     )
     return family
