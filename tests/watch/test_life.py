@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,27 @@ def test_many_loops_leave_neither_threads_nor_descriptors() -> None:
         neverblock.run(asyncio.sleep(0), watch=Watch())
     eventually(lambda: len(os.listdir("/proc/self/task")) == threads)
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_watch_that_is_stopped_while_it_starts_leaves_no_thread() -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    loop = neverblock.Loop()
+    for _ in range(200):
+        watcher = Watch().attach(loop)
+        meeting = threading.Barrier(2)
+
+        def enter(watcher: Any = watcher, meeting: threading.Barrier = meeting) -> None:
+            meeting.wait()
+            watcher.enter()
+            watcher.leave()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        meeting.wait()
+        watcher.stop()
+        thread.join()
+    loop.close()
+    eventually(lambda: len(os.listdir("/proc/self/task")) == threads)
 
 
 @pytest.mark.parametrize(

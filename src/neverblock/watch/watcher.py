@@ -2,6 +2,8 @@
 
 - The reporter's thread is a daemon: it may wait for the GIL for as long as the loop is stuck.
 - It holds the loop weakly: a loop that is forgotten without close() goes, and its watch with it.
+- Any thread may stop it, also while another one starts it: both hold its lock, and neither while
+  it waits for the reporter.
 - A forked child has no watch: at the fork, all that was the parent's is dropped.
 """
 
@@ -60,6 +62,7 @@ class Watcher:
         self._log_format = log_format
         self._sentinel: Sentinel | None = None
         self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # for starting and stopping
         self._stopped = False
         self._paused = False
         self._current: Stall | None = None
@@ -69,26 +72,32 @@ class Watcher:
 
     def enter(self) -> None:
         """The calling thread runs the loop from now on."""
-        if self._sentinel is None and not self._stopped:
-            self._start()
-        if self._sentinel is not None:
+        with self._lock:
+            begins = self._sentinel is None and not self._stopped and self._start()
+            sentinel = self._sentinel
+        if begins:
+            for output in self._outputs:
+                if (loop := self._loop()) is not None:
+                    attempt(output, output.begin, loop)
+        if sentinel is not None:
             self._ident = threading.get_ident()
             if self._outside is not None and (loop := self._loop()) is not None:
                 self._outside.join(loop)
-            self._sentinel.enter()
+            sentinel.enter()
 
     def leave(self) -> None:
         """It does not run any more, for the time being."""
         self._ident = None
-        if self._sentinel is not None:
-            self._sentinel.leave()
+        if (sentinel := self._sentinel) is not None:
+            sentinel.leave()
             if self._outside is not None and (loop := self._loop()) is not None:
                 self._outside.part(loop)
 
     def stop(self) -> None:
         """End both threads; what was found is told before. Idempotent."""
-        self._stopped = True
-        sentinel, self._sentinel = self._sentinel, None
+        with self._lock:
+            self._stopped = True
+            sentinel, self._sentinel = self._sentinel, None
         if sentinel is None:
             return
         sentinel.stop()
@@ -114,24 +123,27 @@ class Watcher:
     def resume(self) -> None:
         """After the fork."""
         paused, self._paused = self._paused, False
-        if not paused or self._sentinel is None:
-            return
-        try:
-            self._begin(self._sentinel)
-        except RuntimeError as error:
-            self._sentinel = None
-            self._stopped = True
-            give_back(self, self._signal)
-            unwatched(error)
+        with self._lock:
+            if not paused or self._sentinel is None:
+                return
+            try:
+                self._begin(self._sentinel)
+            except RuntimeError as error:
+                self._sentinel = None
+                self._stopped = True
+                give_back(self, self._signal)
+                unwatched(error)
 
     def abandon(self) -> None:
         """In a forked child."""
+        self._lock = threading.RLock()  # A thread that is not here may hold the parent's.
         self._stopped = True
         if self._sentinel is not None:
             self._sentinel.abandon()
             self._sentinel = None
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Whether that was possible."""
         try:
             claim(self, self._signal)
         except (OSError, NotImplementedError) as error:
@@ -145,7 +157,7 @@ class Watcher:
         except (RuntimeError, ValueError) as error:
             self._stopped = True
             unwatched(error)
-            return
+            return False
         sentinel = Sentinel(
             self._pulse,
             self._threshold,
@@ -164,11 +176,9 @@ class Watcher:
             self._stopped = True
             give_back(self, self._signal)
             unwatched(error)
-            return
+            return False
         self._sentinel = sentinel
-        for output in self._outputs:
-            if (loop := self._loop()) is not None:
-                attempt(output, output.begin, loop)
+        return True
 
     def _begin(self, sentinel: Sentinel) -> None:
         before = self._thread
