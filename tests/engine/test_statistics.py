@@ -257,6 +257,20 @@ def test_a_turn_taken_within_a_callback(loop_factory, debug):
     loop.close()
 
 
+def test_what_comes_after_a_turn_within_a_callback_is_a_turn_too(loop_factory):
+    loop = loop_factory()
+
+    def nested() -> None:
+        loop._run_once()
+        time.sleep(SLEPT)
+
+    loop.call_soon(nested)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert over(loop.statistics()["turn_seconds"], SLEPT) == 1
+    loop.close()
+
+
 def test_cancelled_callbacks_have_no_length(loop_factory):
     loop = debugged(loop_factory)
     for _ in range(10):

@@ -234,8 +234,8 @@ def test_callbacks_that_raise_are_counted() -> None:
     assert found[-1].top[0].place.line == line_of(fail)
 
 
-def test_a_turn_within_a_long_turn() -> None:
-    """Its end ends the long one, as far as it can be known."""
+def test_turns_within_a_long_turn() -> None:
+    """The kernel is asked in them: each ends a part of the long one."""
     found: list[Stall] = []
     loop = watched(found)
     ran: list[int] = []
@@ -253,6 +253,28 @@ def test_a_turn_within_a_long_turn() -> None:
     loop.close()
     assert len(ran) == 10_000
     assert all(stall.is_turn for stall in found)
+
+
+def test_what_is_left_of_a_turn_after_one_within_it_is_found() -> None:
+    found: list[Stall] = []
+
+    def over() -> list[Stall]:
+        return [stall for stall in found if stall.over and place_of(stall) == "tiny"]
+
+    while not over():
+        loop = watched(found)
+        loop.call_soon(loop._run_once)
+        for _ in range(TINY):
+            loop.call_soon(loop.call_soon, tiny)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+    # With them the callback that took the turn between.
+    assert over()[0].callbacks == TINY + 1
+
+
+def place_of(stall: Stall) -> str:
+    return stall.place.function if stall.place is not None else ""
 
 
 def test_a_loop_that_is_closed_at_once_after_the_turn_has_told_it() -> None:

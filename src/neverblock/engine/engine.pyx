@@ -285,11 +285,15 @@ cdef class Engine:
             self.rest()
 
     def _run_once(self):
+        cdef PyObject *outer = self._pulse.current
+        cdef bint within = outer is not NULL or self.in_turn()
         self.unasked = UNASKED
         try:
             self.turn()
         finally:
             self.rest()
+            if within:
+                self._pulse.go_on(now(), outer)
 
     cdef int rest(self) except -1:
         """The loop is left: what it does next is no part of a turn."""
@@ -462,7 +466,8 @@ cdef class Engine:
             if recorded:
                 put_seconds(&pulse.callback_lengths, after - before)
             if owner is not None:
-                pulse.tally.add(owner, method, after - before)
+                if pulse.tally.turn == pulse.began:     # else it has taken a turn itself
+                    pulse.tally.add(owner, method, after - before)
                 owner = None
             if self._debug and after - before >= self.slow_callback_duration:
                 base_events.logger.warning(

@@ -26,3 +26,4 @@ cdef class Pulse:
     cdef readonly Multiplexer multiplexer
 
     cdef int end_turn(self, double moment) except -1
+    cdef void go_on(self, double moment, PyObject *current) noexcept

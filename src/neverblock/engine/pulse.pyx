@@ -4,7 +4,8 @@
   reads it from a thread without the GIL: each field is a word, and it is the change of their
   sum that tells.
 - The clock is read where the kernel is asked, and nowhere else: a turn's length is the time
-  from an answer to the next question. Turns that asked nothing belong to the one before.
+  from an answer to the next question. Turns that asked nothing belong to the one before. A
+  callback may take a turn itself: then what is left of its own turn counts as one more.
 - Whether the loop sleeps is the multiplexer's to say: it knows before the GIL is back.
 - What runs is borrowed from the turn, which takes it back before it lets go of it: it is
   looked at under the GIL alone.
@@ -50,6 +51,12 @@ cdef class Pulse:
                         self.callbacks + self.others - self.before)
             self.began = 0
         return 0
+
+    cdef void go_on(self, double moment, PyObject *current) noexcept:
+        """A turn within one is over: the callback that took it goes on, and what comes after it."""
+        self.began = moment
+        self.before = self.callbacks + self.others - (current is not NULL)
+        self.current = current
 
     def keep_tally(self):
         """From now on there is a watch: returns the Tally of turns that it asks about."""
