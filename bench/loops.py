@@ -20,15 +20,20 @@ PEERS = ("uvloop", "rloop")
 LOOPS = ("asyncio", *PEERS, OURS)
 #: After the name of a loop of ours: with the watch on.
 WATCHED = "+watch"
+#: After the name of any loop: strict, and not watched.
+GUARDED = "+guard"
 
 
 def factory(name: str) -> Factory:
     """The zero-argument factory of a loop.
 
     `name` is one of `LOOPS`, any other module that has `new_event_loop`, or `neverblock:BACKEND`
-    for one backend of ours; with `WATCHED` behind it ours is watched. Raises `Unsupported` with the
-    reason where it cannot be had.
+    for one backend of ours; with `WATCHED` behind it ours is watched, with `GUARDED` any is strict.
+    Raises `Unsupported` with the reason where it cannot be had.
     """
+    name, guarded, _ = name.partition(GUARDED)
+    if guarded:
+        guard_all()
     name, watched, _ = name.partition(WATCHED)
     if name == "asyncio":
         return asyncio.SelectorEventLoop
@@ -46,6 +51,14 @@ def factory(name: str) -> Factory:
     if watched:
         return partial(module.Loop, **watch(module, True))
     return module.new_event_loop
+
+
+def guard_all() -> None:
+    """Make all loops of this process strict: for uvloop and rloop before they are imported."""
+    import neverblock
+    from neverblock.watch.everywhere import every_loop
+
+    every_loop(neverblock.Guard())
 
 
 def watch(module: ModuleType, wanted: bool) -> dict[str, object]:

@@ -21,7 +21,7 @@ MEANINGS = {
     "scheduling": "operations a second on one core; more is better",
     "echo": "server CPU per echo, and echoes a second; less CPU is better",
     "memory": "private memory per idle connection; less is better",
-    "watch": "with the watch on over the same with it off; rates and CPU per echo",
+    "watch": "with the watch or the guard over the same without; rates and CPU per echo",
 }
 
 

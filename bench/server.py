@@ -133,6 +133,7 @@ async def serve(kind: str, bind: str) -> None:
     address = await KINDS[kind](scheme, place)
     print(f"listening {address}", flush=True)
     loop = asyncio.get_running_loop()
+    os.set_blocking(sys.stdin.fileno(), False)
     loop.add_reader(sys.stdin.fileno(), answer_collections)
     await loop.create_future()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -30,6 +31,11 @@ async def in_thread(request):
     return PlainTextResponse(await asyncio.to_thread(lambda: "from a thread"))
 
 
+async def block(request):
+    time.sleep(0.001)
+    return PlainTextResponse("blocked")
+
+
 async def echo(websocket):
     await websocket.accept()
     async for message in websocket.iter_text():
@@ -49,6 +55,7 @@ app = Starlette(
         Route("/reverse", reverse, methods=["POST"]),
         Route("/count", count),
         Route("/thread", in_thread),
+        Route("/block", block),
         WebSocketRoute("/echo", echo),
     ],
     lifespan=lifespan,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 
 import aiohttp
 import aiohttp.web
@@ -14,7 +15,7 @@ from redis import asyncio as redis
 
 import neverblock
 
-from .processes import started
+from .processes import PATIENCE, python, started
 
 
 def strict(main):
@@ -93,3 +94,22 @@ def test_redis_py(tmp_path):
 
     with started("redis-server", *options, until="eady to accept connections"):
         strict(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_uvicorn_on_another_loop(loop):
+    """By its command line, under `neverblock watch`."""
+    command = python(
+        *("-m", "neverblock", "watch", "--strict", "-m", "uvicorn"),
+        *("starlette_app:app", "--port", "0", "--loop", loop),
+    )
+    with started(*command, until=r"Uvicorn running on (http://[\d.:]+)") as (process, address):
+        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+            assert client.get("/count", params={"to": 3}).text.split() == ["0", "1", "2"]
+            assert client.get("/thread").text == "from a thread"
+            assert client.get("/block").status_code == 500
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert "application stops" in output
+    assert output.count("BlockingCallError: time.sleep blocks the event loop, at ") == 1
+    assert "starlette_app.py" in output

@@ -22,6 +22,7 @@ from neverblock.watch.everywhere import every_loop
 Examples:
   neverblock watch -- uvicorn app:app
   neverblock watch --stall-threshold 0.02 -m package.module
+  neverblock watch --strict -- pytest tests
   neverblock watch app.py --port 8000""",
 )
 @click.option("-m", "is_module", is_flag=True, help="The program is a module, as in python -m.")
@@ -33,6 +34,11 @@ Examples:
     metavar="SECONDS",
     help="Tell which line blocks a loop when it does not answer for that long.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Let known blocking calls in the thread of a loop raise BlockingCallError.",
+)
 @output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -41,6 +47,7 @@ def watch(
     args: tuple[str, ...],
     is_module: bool,
     stall_threshold: float,
+    strict: bool,
     **outputs: Any,
 ) -> Callable[[], int]:
     """Run a PROGRAM on the event loop that it chooses itself, and tell what blocks that loop.
@@ -48,7 +55,7 @@ def watch(
     It is a script, a module with -m, or a command that is written in Python, like uvicorn. The loop
     is asked for a sign of life: a stall counts from when it was asked, up to half the threshold
     late, and many short callbacks in one turn count as one. Loops of neverblock are watched
-    callback by callback. Processes that the program starts are not watched.
+    callback by callback. Processes that the program starts are neither watched nor strict.
     """
     if not AVAILABLE:
         raise Refusal("the watch needs Linux; run the program without it")
@@ -57,7 +64,7 @@ def watch(
     told = chosen(stall_threshold, **outputs)
 
     def start() -> int:
-        every_loop(Watch(threshold=stall_threshold, outputs=told))
+        every_loop(Watch(threshold=stall_threshold, outputs=told, strict=strict))
         sys.argv = [program, *args]
         as_main(program, is_module)
         return 0

@@ -1,4 +1,4 @@
-"""The watch for every event loop of a process, whoever made it.
+"""The watch for every event loop of a process, whoever made it; and the guard.
 
 - A loop that starts to run says so to asyncio, in whose `_set_running_loop` the hook stands: loops
   of asyncio, uvloop and others alike. What asked asyncio for that function before is not heard.
@@ -24,7 +24,7 @@ MODULES = (asyncio, asyncio.events)
 
 
 class Watch(Protocol):
-    """Makes what watches one run of a loop: neverblock.Watch."""
+    """Makes what watches one run of a loop: neverblock.Watch, or neverblock.Guard."""
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> "Watcher": ...
 
@@ -79,5 +79,9 @@ def begun(watch: Watch, loop: asyncio.AbstractEventLoop) -> "Watcher | None":
         logger.warning("the loop is not watched: %r", error)
         if watcher is not None:
             watcher.stop()
-        return None
+        if not getattr(watch, "strict", False):
+            return None
+        from neverblock.watch.guard import Guard
+
+        return begun(Guard(), loop)  # which asks nothing of a loop
     return watcher

@@ -65,10 +65,10 @@ def known(column: int) -> int | None:
     return None if column < 0 else column
 
 
-def from_frame(frame: FrameType | None) -> tuple[Place, ...]:
-    """The callback's part of a thread's frames."""
+def from_frame(frame: FrameType | None, end: FrameType | None = None) -> tuple[Place, ...]:
+    """The callback's part of a thread's frames; ``end`` is the first that is no more of it."""
     places: list[Place] = []
-    while frame is not None and len(places) < DEPTH:
+    while frame is not None and frame is not end and len(places) < DEPTH:
         code = frame.f_code
         if is_outermost(code.co_filename, code.co_qualname):
             break

@@ -24,6 +24,7 @@ import neverblock
 from neverblock import Guard, allow_blocking
 from neverblock.errors import BlockingCallError
 from neverblock.watch import guard
+from tests.watch.others import USUAL_START
 
 SHORT = 0.001
 
@@ -346,68 +347,12 @@ def test_the_command_is_strict_where_it_is_told_to(tmp_path: Path, threshold: st
 
 
 def test_the_usual_start_of_a_program_is_no_blocking_call(tmp_path: Path) -> None:
-    done = program(
-        f"""
-        import asyncio, concurrent.futures, logging, logging.handlers, signal, ssl, sys, time
-        import traceback, warnings
-        import neverblock
-
-        async def main():
-            logging.basicConfig(handlers=[
-                logging.StreamHandler(),
-                logging.FileHandler({str(tmp_path / "log")!r}, delay=True),
-                logging.handlers.RotatingFileHandler({str(tmp_path / "more")!r}, maxBytes=100,
-                    backupCount=2),
-            ])
-            for number in range(20):
-                logging.warning("some text %d", number)
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGTERM, print)
-            loop.remove_signal_handler(signal.SIGTERM)
-            process = await asyncio.create_subprocess_exec(
-                "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL)
-            assert (await process.communicate(b"x"))[0] == b"x"
-            shell = await asyncio.create_subprocess_shell("exit 3")
-            assert await shell.wait() == 3
-
-            async def serve(reader, writer):
-                writer.write(await reader.readline())
-                writer.close()
-
-            for start in (
-                lambda: asyncio.start_server(serve, "localhost", 0),
-                lambda: asyncio.start_unix_server(serve, {str(tmp_path / "socket")!r}),
-                lambda: asyncio.start_unix_server(serve, {str(tmp_path / "socket")!r}),
-            ):
-                server = await start()
-                address = server.sockets[0].getsockname()
-                if isinstance(address, str):
-                    reader, writer = await asyncio.open_unix_connection(address)
-                else:
-                    reader, writer = await asyncio.open_connection("localhost", address[1])
-                writer.write(b"x\\n")
-                assert await reader.readline() == b"x\\n"
-                writer.close()
-                await writer.wait_closed()
-                server.close()
-                await server.wait_closed()
-            await asyncio.to_thread(time.sleep, 0.001)
-            await loop.run_in_executor(None, time.sleep, 0.001)
-            with concurrent.futures.ThreadPoolExecutor() as executor:
-                await loop.run_in_executor(executor, time.sleep, 0.001)
-            ssl.create_default_context()
-            warnings.warn("a warning")
-            try:
-                1 / 0
-            except ZeroDivisionError:
-                traceback.print_exc()
-            await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.001) for _ in range(50)))
-            print("well", flush=True)
-
-        for debug in (False, True):
-            neverblock.run(main(), watch=neverblock.Guard(), debug=debug)
-        """
+    done = subprocess.run(
+        [sys.executable, str(USUAL_START), str(tmp_path), "neverblock"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "BlockingCallError" not in done.stderr, done.stderr
     assert done.stdout == "well\nwell\n", done.stderr

@@ -8,9 +8,10 @@
 
 import os
 import threading
+from types import FrameType
 from typing import Any, Final, Protocol
 
-from neverblock.watch.guard import entries
+from neverblock.watch.guard import callers, entries
 from neverblock.watch.guard.permission import allow_blocking
 
 __all__ = ["Guard", "Guarded", "allow_blocking"]
@@ -30,17 +31,20 @@ class Guarded:
     def __init__(self, watcher: Watcher | None = None) -> None:
         self._watcher = watcher
         self._term = -1
+        self._outer: FrameType | None = None
 
     def enter(self) -> None:
         """The calling thread runs the loop from now on."""
         if self._watcher is not None:
             self._watcher.enter()
         self._term = installation.begin()
+        self._outer, callers.run.outermost = callers.run.outermost, callers.runner()
         entries.enter()
 
     def leave(self) -> None:
         """It does not run any more, for the time being."""
         entries.leave()
+        callers.run.outermost, self._outer = self._outer, None
         term, self._term = self._term, -1
         installation.end(term)
         if self._watcher is not None:
@@ -96,6 +100,7 @@ class Installation:
     def abandon(self) -> None:
         """In a forked child, where nothing of this runs."""
         entries.leave()
+        callers.run.outermost = None
         self._lock = threading.Lock()  # A thread that is not here may hold the parent's.
         self.term += 1
         self._running = 0

@@ -1,19 +1,26 @@
 """Who calls: the program, which may not block the loop, or somebody who is exempt.
 
-- Frames are looked at from the call outwards, as far as the loop's own run_forever().
+- Frames are looked at from the call outwards, as far as the loop that runs the callback: our
+  run_forever(), the handle of a loop in Python, or whoever runs a loop of compiled code, which has
+  no frames.
 - "Inside" holds for all that the named code calls; "itself" only for what it calls with nothing
   but the standard library between, so that a callback of the program's is not exempt.
 """
 
 import asyncio
 import os
+import sys
 import sysconfig
+import threading
+from asyncio import events
 from dataclasses import dataclass
 from functools import cache
+from opcode import opmap
 from types import CodeType, FrameType
 from typing import Final
 
-from neverblock.watch.stack import OUTERMOST, PACKAGE
+from neverblock.watch.guard.waits import is_socket
+from neverblock.watch.stack import PACKAGE, is_outermost
 
 #: Packages that may block inside: imports, what reads their bytecode, and what is told of packages
 #: that are installed; telling of errors; logging and its handlers; debuggers and coverage, which
@@ -40,16 +47,27 @@ INSIDE_FUNCTIONS: Final = frozenset(
     }
 )
 
-#: What may block itself: the loop's own code, and what runs tests.
-ITSELF: Final = ("asyncio", "neverblock", "_pytest")
+#: What may block itself: the code of loops, and what runs tests.
+ITSELF: Final = ("asyncio", "neverblock", "uvloop", "rloop", "_pytest")
 
 #: A lock that the standard library takes for its own state is soon free; here it waits.
 WAITING: Final = ("threading", "Condition.wait")
 #: And here for a thread, which may be about to end.
 JOINING: Final = ("threading", "Thread._wait_for_tstate_lock")
 
+#: What loops of compiled code do themselves, as uvloop: they look at the path of a Unix server and
+#: remove it, and hear whether a program could be started. And wait for the thread that has just
+#: ended their executor.
+COMPILED: Final = frozenset({"os.stat", "os.remove", "os.read"})
+ENDING: Final = ("threading", "Thread.join")
+
+#: A line that awaits what is compiled stands at this instruction.
+AWAITS: Final = opmap["SEND"]
+
 LIBRARY: Final = os.path.join(sysconfig.get_path("stdlib"), "")
 ASYNCIO: Final = os.path.join(os.path.dirname(asyncio.__file__), "")
+#: Where the handles are by which asyncio's loops run callbacks.
+HANDLES: Final = os.path.join(ASYNCIO, "events.py")
 THIRD_PARTY: Final = tuple(
     os.path.join(LIBRARY, each, "") for each in ("site-packages", "dist-packages")
 )
@@ -57,25 +75,47 @@ THIRD_PARTY: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call; ``called`` is what it called for that in the standard library."""
+    """Who makes a call; ``called`` is what it called for that in the standard library.
+
+    ``end`` is the first frame that is not the callback's any more; None: all are.
+    """
 
     exempt: bool
     called: tuple[str, str] | None = None
-    frame: FrameType | None = None
+    end: FrameType | None = None
 
 
 EXEMPT: Final = Caller(True)
 
 
-def caller(frame: FrameType | None) -> Caller:
-    """Who stands behind a call that was made from that frame."""
+class Run(threading.local):
+    """The run of a strict loop in this thread: the frame of who runs it."""
+
+    outermost: FrameType | None = None
+
+
+run: Final = Run()
+
+
+def runner() -> FrameType | None:
+    """Who runs the loop that begins just now: the innermost frame that is not ours."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def caller(frame: FrameType | None, name: str, args: tuple[object, ...]) -> Caller:
+    """Who stands behind the call of that name, which was made from that frame."""
     called = own = None
+    loop = events._get_running_loop()
+    compiled = not isinstance(loop, asyncio.BaseEventLoop)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == OUTERMOST and code.co_name == "run_forever":
+        if compiled and own is None and is_compiled(frame, name, called):
+            return EXEMPT
+        if frame is run.outermost or is_callers_end(code):
             break
-        if own is not None and code.co_name == "_run_once" and owner(code.co_filename) == "loop":
-            break  # asyncio's own loop, watched as well
         if inside(str(frame.f_globals.get("__name__")), code):
             return EXEMPT
         if own is None:
@@ -84,10 +124,34 @@ def caller(frame: FrameType | None) -> Caller:
                 called = key(frame)
             elif kind == "program" and package(frame) not in ITSELF:
                 own = frame
+                if compiled and called is None and closes_server(name, args):
+                    return EXEMPT
             else:
                 return EXEMPT
+        if code.co_name == "_run_once" and frame.f_locals.get("self") is loop:
+            return EXEMPT  # A loop in Python that waits: it runs no callback.
         frame = frame.f_back
-    return Caller(False, called, own)
+    return Caller(False, called, frame)
+
+
+def is_callers_end(code: CodeType) -> bool:
+    """Whether callbacks stand on such a frame."""
+    if code.co_filename == HANDLES:
+        return code.co_qualname == "Handle._run"
+    return is_outermost(code.co_filename, code.co_name)
+
+
+def is_compiled(frame: FrameType, name: str, called: tuple[str, str] | None) -> bool:
+    """Whether it is the code of a compiled loop that calls: it seems to be who runs the loop, or a
+    line that awaits something of it."""
+    if called != ENDING and (called is not None or name not in COMPILED):
+        return False
+    return frame is run.outermost or frame.f_code.co_code[frame.f_lasti] == AWAITS
+
+
+def closes_server(name: str, args: tuple[object, ...]) -> bool:
+    """Closing a Unix server of uvloop's looks for its socket's path, and removes it."""
+    return name in ("os.stat", "os.remove") and bool(args) and is_socket(args[0])
 
 
 def key(frame: FrameType) -> tuple[str, str]:

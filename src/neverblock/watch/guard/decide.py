@@ -31,7 +31,7 @@ def ask(call: Call, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         takes = taker(frame)
         if takes == "soon":
             return False
-    found = caller(frame)
+    found = caller(frame, call.name, args)
     if found.exempt:
         return False
     if takes == "may" and self.acquire(True, grace(args, kwargs)):
@@ -54,7 +54,7 @@ def error(call: Call, args: tuple[Any, ...], found: Caller, frame: FrameType) ->
             name = ".".join(found.called)
             cure = f"await asyncio.to_thread({name}, …)"
     by = "" if name == call.name else call.name
-    place = stack.own_line(stack.from_frame(frame))
+    place = stack.own_line(stack.from_frame(frame, found.end))
     return BlockingCallError(name, by, str(place) if place is not None else "", cure)
 
 

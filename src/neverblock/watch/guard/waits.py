@@ -86,6 +86,14 @@ def file_status(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
+def is_socket(path: Any) -> bool:
+    """Whether a Unix socket is at that path."""
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except (OSError, TypeError, ValueError):
+        return False
+
+
 def reading(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """A file object of io reads: one with a descriptor that blocks. BytesIO has none."""
     return not from_buffer(args) and blocks(self)
