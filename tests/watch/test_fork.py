@@ -101,6 +101,62 @@ def test_what_blocks_after_a_fork_in_the_same_callback_is_found() -> None:
     assert "<string>:8 in main" in done.stderr
 
 
+@pytest.mark.parametrize("forks", [1, 3])
+def test_a_stall_goes_on_over_a_fork(forks: int) -> None:
+    done = program(
+        f"""
+        import asyncio, os, time, neverblock
+        found = []
+        def block():
+            while not found:
+                time.sleep(0.01)
+            for _ in range({forks}):
+                child = os.fork() or os._exit(0)
+                os.waitpid(child, 0)
+                time.sleep(0.2)
+        async def main():
+            block()
+            while not found[-1].over:
+                await asyncio.sleep(0.01)
+        neverblock.run(main(), watch=neverblock.Watch(threshold=0.05, on_stall=found.append))
+        assert [stall.over for stall in found] == [False, True], found
+        assert found[-1].count == 1
+        assert found[-1].duration >= {forks} * 0.2
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("and counting") == done.stderr.count("free again") == 1, done.stderr
+
+
+def test_a_long_turn_goes_on_over_a_fork() -> None:
+    done = program(
+        """
+        import asyncio, os, time, neverblock
+        found = []
+        forked = []
+        def tiny():
+            end = time.thread_time() + 1e-5
+            while time.thread_time() < end:
+                pass
+            if found and not forked:
+                forked.append(os.fork() or os._exit(0))
+                os.waitpid(forked[0], 0)
+        async def main():
+            loop = asyncio.get_running_loop()
+            while not forked:  # Again where the watch had no CPU meanwhile.
+                for _ in range(20_000):
+                    loop.call_soon(tiny)
+                await asyncio.sleep(0)
+            while not found[-1].over:
+                await asyncio.sleep(0.01)
+        watch = neverblock.Watch(threshold=30, turn_threshold=0.02, on_stall=found.append)
+        neverblock.run(main(), watch=watch)
+        assert [stall.over for stall in found] == [False, True], found
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_fork_in_another_thread_than_the_loop_s_leaves_the_loop_watched() -> None:
     done = program(
         """

@@ -69,6 +69,7 @@ cdef struct Bells:
     pthread_cond_t post     # for the reporter
     bint rung
     int quit                # for the sentinel
+    bint pausing            # it is to be started again, and to go on
     bint ended              # for the reporter: nothing comes any more
     unsigned long long looks        # wake-ups of the sentinel
 

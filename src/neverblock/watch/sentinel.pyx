@@ -25,11 +25,11 @@ from neverblock.watch.outside cimport Outside, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport own_thread
 from neverblock.watch.scheduling cimport stopped, unscheduled
 from neverblock.watch.shares cimport Baseline, measure
-from neverblock.watch.stuck cimport report
+from neverblock.watch.stuck cimport report, see_end
 from neverblock.watch.text cimport NAME
 from neverblock.watch.turn cimport end_turn, look_at_turn
 from neverblock.watch.walker cimport PyThreadState, lines_of
-from neverblock.watch.watched cimport PREFIXES, Watched, asked_of, beat_of, nb_flag, stuck
+from neverblock.watch.watched cimport PREFIXES, Watched, asked_of, beat_of, goes_on, nb_flag
 
 cdef extern from * nogil:
     """
@@ -83,13 +83,19 @@ cdef void *body(void *argument) noexcept nogil:
     nb_be_named()
     self.watching = own_thread()
     before.since = 0
+    if self.lasting.open:           # it was told before a fork
+        see_end(self)
+        previous = now()
+        if not self.lasting.open:
+            self.turn.stalled += previous - self.lasting.began
     while True:
         rest(&self.bells, pause)
         if self.view is not NULL and nb_flag(&self.thread) and not self.bells.quit:
             view(self)
         moment = now()
         if self.bells.quit:
-            end_turn(self, moment)
+            if not self.bells.pausing:
+                end_turn(self, moment)
             return NULL
         self.late = late = stopped(self, moment - previous - pause) if pause >= 0 else 0
         previous += late
@@ -153,7 +159,8 @@ cdef void *body(void *argument) noexcept nogil:
                 report(self, last, began, moment, waited, &before)
                 held = False
                 moment = now()
-                self.turn.stalled += moment - began
+                if not self.lasting.open:
+                    self.turn.stalled += moment - began
         previous = moment
 
 
@@ -214,7 +221,7 @@ cdef class Sentinel:
         """Start the native thread; again after stop(). Raises RuntimeError where the system has
         none."""
         self.state.sleep.listener = hear
-        self.state.bells.quit = self.state.bells.ended = False
+        self.state.bells.quit = self.state.bells.ended = self.state.bells.pausing = False
         self.state.reporter = 0
         self.state.bells.rung = True      # the loop may run already
         if nb_start(&self.thread, body, self.state):
@@ -237,6 +244,11 @@ cdef class Sentinel:
                 pthread_cond_signal(&self.state.bells.post)
                 pthread_mutex_unlock(&self.state.bells.mutex)
 
+    def pause(self):
+        """stop() until start(): a stall that goes on meanwhile stays the same one."""
+        self.state.bells.pausing = True
+        self.stop()
+
     def abandon(self):
         """In a forked child: the thread is not here, and its lock may be closed for ever."""
         self.state.sleep.listening = NULL
@@ -254,7 +266,7 @@ cdef class Sentinel:
 
     def goes_on(self, unsigned long long beat):
         """Whether the callback that was found stuck still runs."""
-        return stuck(self.state, beat)
+        return goes_on(self.state, beat)
 
     @property
     def native_id(self):

@@ -2,6 +2,8 @@
 #
 # - The stack is taken when it is found, and again while it lasts: an event has what was found then,
 #   and the one of its end how often each stack was found since.
+# - The sentinel may have to quit meanwhile, for a fork: the stall stays open, and see_end() goes on
+#   with it when the sentinel is started again.
 
 from neverblock.engine.clock cimport now
 from neverblock.watch.kernel cimport (
@@ -13,7 +15,9 @@ from neverblock.watch.sampler cimport own_thread, sample
 from neverblock.watch.shares cimport Baseline, in_all, used_since
 from neverblock.watch.tally cimport count, forget, prolong
 from neverblock.watch.walker cimport Stack
-from neverblock.watch.watched cimport PATIENCE, Watched, nb_flag, pause, stuck
+from neverblock.watch.watched cimport (
+    PATIENCE, Lasting, Watched, goes_on, nb_flag, pause, stuck,
+)
 from neverblock.watch.words cimport tell
 
 
@@ -43,14 +47,30 @@ cdef inline void report(
             # It had no CPU to answer on.
             sample(self.found.busy, NULL, &self.found.busy_stack, 3 * PATIENCE)
         tell(self, &self.found)
-    moment = follow(self, beat, began, moment)
-    event = of_callback(self, beat, began)
+    self.lasting.open = True
+    self.lasting.beat = beat
+    self.lasting.began = began
+    self.lasting.counted = moment
+    self.lasting.thread = thread
+    self.lasting.before = before[0]
+    see_end(self)
+
+
+# Of the stall that was told.
+cdef inline void see_end(Watched *self) noexcept nogil:
+    cdef Lasting *stall = &self.lasting
+    cdef Event *event
+    stall.counted = follow(self, stall.beat, stall.began, stall.counted)
+    if self.bells.pausing and goes_on(self, stall.beat):
+        return
+    stall.open = False
+    event = of_callback(self, stall.beat, stall.began)
     if event is NULL:
         return
     event.over = True
     event.at = now()
-    take_shares(event, before, thread)
-    prolong(&self.tallies, event.at - moment)
+    take_shares(event, &stall.before, stall.thread)
+    prolong(&self.tallies, event.at - stall.counted)
     enclose(event, &self.tallies)
     self.stalls += 1
     post(&self.mail, event, &self.bells)

@@ -36,6 +36,14 @@ cdef struct Turn:
     Baseline loop           # once it has lasted for a while
     Baseline reporter       # the reporter's, which may have no CPU while it has the GIL
 
+cdef struct Lasting:        # a stall that was told
+    bint open               # and is not over
+    unsigned long long beat
+    double began
+    double counted          # up to when its stacks are
+    int thread
+    Baseline before
+
 cdef struct Watched:
     # the loop's
     unsigned long long *turns
@@ -69,6 +77,7 @@ cdef struct Watched:
     int *collecting         # the thread that runs the garbage collector; 0: none
     unsigned long gil       # where a thread waits that waits for the GIL; 0: not seen yet
     Turn turn
+    Lasting lasting
     double late             # by a stop of the process, at the last look
     Usage own
     int unmeasured          # looks since `own` was read
@@ -83,10 +92,14 @@ cdef inline double asked_of(Watched *self) noexcept nogil:
     return (<double *> &bits)[0]
 
 
-cdef inline bint stuck(Watched *self, unsigned long long beat) noexcept nogil:
+cdef inline bint goes_on(Watched *self, unsigned long long beat) noexcept nogil:
     return (
-        not nb_flag(&self.bells.quit) and nb_flag(&self.thread)
-        and not nb_flag(&self.sleep.asleep) and beat_of(self) == beat)
+        nb_flag(&self.thread) and not nb_flag(&self.sleep.asleep) and beat_of(self) == beat)
+
+
+# The same for who may look no longer once it has to quit.
+cdef inline bint stuck(Watched *self, unsigned long long beat) noexcept nogil:
+    return not nb_flag(&self.bells.quit) and goes_on(self, beat)
 
 
 cdef inline void pause(Watched *self, double seconds) noexcept nogil:

@@ -114,7 +114,7 @@ class Watcher:
         if sentinel is None or thread is None or thread is threading.current_thread():
             return
         self._paused = True
-        sentinel.stop()
+        sentinel.pause()
         thread.join(1.0)
         gone(sentinel.native_id)
         if not thread.is_alive():
