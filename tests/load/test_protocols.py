@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,33 +15,11 @@ from neverblock.load.client import Client, Meter
 from neverblock.load.http import Http
 from neverblock.load.plan import weights
 from neverblock.load.redis import Commands, Redis
+from tests.load.real_redis import redis_server
 from tests.load.stubs import saying_once, stub
 from tests.servers.serving import served
 
 SECOND = 10**9
-
-
-@contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not on PATH; Debian has it in redis-server")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionRefusedError:
-                    assert process.poll() is None
-                    time.sleep(0.01)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -60,8 +32,8 @@ def redis_server(directory: Path) -> Iterator[str]:
     ],
 )
 def test_a_real_redis_answers_as_it_should(tmp_path: Path, options: dict[str, Any]) -> None:
-    with redis_server(tmp_path) as target:
-        result = run(Plan(target=target, connections=4, duration=0.4, **options))
+    with redis_server(tmp_path) as address:
+        result = run(Plan(target=f"redis://{address}", connections=4, duration=0.4, **options))
     assert result.errors == {}
     assert result.requests > 0
 

@@ -94,7 +94,7 @@ def summary(plan: Plan, result: Result) -> "Table":
 def title(plan: Plan) -> str:
     how = f"{plan.rate:,g} requests/s by the clock" if plan.rate else "closed loop"
     several = f", {plan.pipeline} in flight on each" if plan.pipeline > 1 else ""
-    return f"{escaped(plan.target)}: {plan.connections:,} connections{several}, {how}"
+    return f"{escaped(plan.shown)}: {plan.connections:,} connections{several}, {how}"
 
 
 Rows = Iterator[tuple[str, str]]

@@ -184,8 +184,8 @@ def load(
     """Put load on a server, and measure it.
 
     URL is tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH of a server that sends back what it
-    gets; redis://HOST:PORT; or http://HOST:PORT/PATH. Every answer is checked; rediss:// and
-    https:// are spoken over TLS.
+    gets; redis://HOST:PORT, or redis://USER:PASSWORD@HOST:PORT; or http://HOST:PORT/PATH. Every
+    answer is checked; rediss:// and https:// are spoken over TLS.
     """
     allowed = Allowed.parse(max_errors)
     try:

@@ -254,7 +254,7 @@ class Crew:
         return total
 
     def sum(self, plan: Plan, interrupted: bool) -> Result:
-        total = Result.empty(plan.target, corrected=plan.rate is not None)
+        total = Result.empty(plan.shown, corrected=plan.rate is not None)
         for share in self.shares.values():
             if share.result is not None:
                 total.merge(share.result)

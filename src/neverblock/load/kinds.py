@@ -21,6 +21,7 @@ NO_PORT = "no free source port"
 NO_SOCKET = "no such socket"
 DIED = "load process died"
 LOST = "worker lost"
+LOGIN = "login refused"
 
 #: By errno: connect(2), recv(2), send(2).
 KINDS = {
@@ -43,9 +44,20 @@ KINDS = {
 }
 
 
+class LoginError(ConnectionError):
+    """A server does not let us in; ``cure`` is what to do, "" where that is not known."""
+
+    def __init__(self, kind: str, detail: str, cure: str = "") -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.cure = cure
+
+
 def kind_of(error: BaseException) -> str:
     """The kind of an exception that a connection met."""
     match error:
+        case LoginError():
+            return error.kind
         case ssl.SSLCertVerificationError():
             return CERTIFICATE
         case ssl.SSLEOFError():

@@ -16,7 +16,7 @@ from typing import Any
 from neverblock import multiplexers
 from neverblock.errors import PlanError
 from neverblock.load.messages import FINISHING, MEASURING, RAMP, WARMUP
-from neverblock.load.target import Target
+from neverblock.load.target import Target, masked
 
 #: Commands of the redis protocol that a mix may have.
 COMMANDS = ("ping", "set", "get")
@@ -34,7 +34,8 @@ class Plan:
 
     target: str
     """Whom to ask, as a URL: ``tcp://``, ``tls://`` or ``unix://`` (a server that sends back what
-    it gets), ``redis://`` or ``rediss://``, ``http://`` or ``https://``."""
+    it gets), ``redis://`` or ``rediss://`` with ``USER:PASSWORD@`` where it wants them,
+    ``http://`` or ``https://``."""
     connections: int = 50
     """Open at once, in all processes together."""
     duration: float = 10.0
@@ -125,6 +126,17 @@ class Plan:
     def parsed(self) -> Target:
         """The target, taken apart."""
         return Target.parse(self.target)
+
+    @property
+    def shown(self) -> str:
+        """The target for people: without its password."""
+        return self.target if self.parsed.password is None else masked(self.target)
+
+    def __repr__(self) -> str:
+        """Without the password: it may end in a log."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["target"] = masked(self.target)
+        return f"Plan({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 #: What a value has to be, by its annotation.

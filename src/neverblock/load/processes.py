@@ -185,7 +185,7 @@ class Children:
         return total
 
     def sum(self) -> Result:
-        total = Result.empty(self.plan.target, corrected=self.plan.rate is not None)
+        total = Result.empty(self.plan.shown, corrected=self.plan.rate is not None)
         for child in self.children:
             if child.result is not None:
                 total.merge(child.result)

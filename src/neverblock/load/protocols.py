@@ -10,8 +10,10 @@ from neverblock.load.client import Client, Meter
 from neverblock.load.echo import Echo, Messages
 from neverblock.load.http import Http
 from neverblock.load.kinds import CLOSED
+from neverblock.load.login import check
 from neverblock.load.plan import Plan, weights
 from neverblock.load.redis import Commands, Redis
+from neverblock.load.target import Target
 
 Maker: TypeAlias = Callable[[Meter, Any], Client]
 #: Opens a connection for a protocol.
@@ -28,7 +30,10 @@ class Protocol:
     make: Maker
     """A client, of a meter and a keeper."""
     prepare: Callable[[Opener, float], Awaitable[None]]
-    """What has to be done before they ask, in seconds. Raises OSError, TimeoutError."""
+    """What has to be done before they ask, with so many seconds for each answer.
+
+    Raises OSError (a LoginError where it is not let in), TimeoutError.
+    """
 
 
 async def nothing(opener: Opener, timeout: float) -> None:
@@ -69,13 +74,19 @@ def redis(plan: Plan) -> Protocol:
 
     async def prepare(opener: Opener, timeout: float) -> None:
         if mix.get("get"):
-            await fill(opener, commands, timeout)
+            await fill(opener, commands, plan.parsed, timeout)
+        elif plan.parsed.password is not None:
+            # Whether it is right, before all of them try it.
+            (await opener(asyncio.Protocol())).abort()
 
     return Protocol(make, prepare)
 
 
-async def fill(opener: Opener, commands: Commands, timeout: float) -> None:
-    """Set all keys. A server that refuses will refuse again, and be counted, when it is asked."""
+async def fill(opener: Opener, commands: Commands, target: Target, timeout: float) -> None:
+    """Set all keys. A server that refuses will refuse again, and be counted, when it is asked.
+
+    Raises LoginError where it wants a password.
+    """
     reader = asyncio.StreamReader()
     transport = await opener(asyncio.StreamReaderProtocol(reader))
     step = max(1, BATCH // commands.size)
@@ -88,6 +99,8 @@ async def fill(opener: Opener, commands: Commands, timeout: float) -> None:
                     line = await reader.readline()
                 if not line.endswith(b"\n"):
                     raise ConnectionResetError(f"{CLOSED} while keys were set")
+                if line.startswith(b"-NOAUTH"):
+                    check(line, target)
                 if not line.startswith((b"+", b"-")):
                     return
     finally:

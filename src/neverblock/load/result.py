@@ -51,6 +51,7 @@ class Result:
     """Figures of a run, or of a part of one. Times are seconds."""
 
     target: str
+    """The server, as a URL; without a password."""
     corrected: bool
     """Whether latency counts from when a request was due (open loop)."""
     seconds: float
@@ -59,7 +60,7 @@ class Result:
     """Right answers a second."""
     latency: Distribution
     connect: Distribution
-    """How long opening a connection took, with the TLS handshake where there is one."""
+    """How long opening a connection took, with TLS handshake and login where there are any."""
     errors: dict[str, int] = field(default_factory=dict)
     """By kind."""
     examples: dict[str, str] = field(default_factory=dict)

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neverblock.errors import PlanError
 from neverblock.load.client import Meter
 from neverblock.load.connecting import context_of, places
 from neverblock.load.crowd import Crowd
 from neverblock.load.distribution import Distribution
-from neverblock.load.kinds import NO_NAME, UNSENT, kind_of
+from neverblock.load.kinds import NO_NAME, UNSENT, LoginError, kind_of
 from neverblock.load.messages import OPENING, Progress, Ready
 from neverblock.load.plan import Plan
 from neverblock.load.protocols import protocol
@@ -128,8 +129,11 @@ class Session:
         route = Route.of(plan, found, context)
         spoken = protocol(plan)
         try:
-            await spoken.prepare(lambda each: route.open(each, self.index), plan.timeout)
+            await spoken.prepare(lambda each: route.enter(each, self.index), plan.timeout)
         except (OSError, TimeoutError) as error:
+            if isinstance(error, LoginError) and error.cure:
+                reason = f"{plan.shown}: {error}; {error.cure}"
+                raise PlanError("target", reason) from None
             self.meter.fail(kind_of(error), str(error))
             return
         count = plan.connections + plan.idle
@@ -209,7 +213,7 @@ class Session:
             use = Use((end.cpu - start.cpu) / SECOND, span, (end.waited - start.waited) / SECOND)
             sent, received = end.sent - start.sent, end.received - start.received
         return Result(
-            target=plan.target,
+            target=plan.shown,
             corrected=meter.open_loop,
             seconds=seconds,
             throughput=meter.answered / seconds if seconds > 0 else 0.0,

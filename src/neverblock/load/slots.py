@@ -16,9 +16,11 @@ from typing import Any
 from neverblock.load.client import Client, Meter
 from neverblock.load.connecting import Place, connect, sources
 from neverblock.load.kinds import BACKLOG, CONNECT_TIMEOUT, kind_of
+from neverblock.load.login import Login
 from neverblock.load.plan import Plan
 from neverblock.load.protocols import Maker
 from neverblock.load.recorder import Recorder, nanoseconds
+from neverblock.load.target import Target
 
 #: Connections that are being opened at once.
 AT_ONCE = 128
@@ -38,11 +40,12 @@ class Route:
     host: str
     sources: list[str | None]
     timeout: float
+    target: Target
 
     @classmethod
     def of(cls, plan: Plan, places: list[Place], context: ssl.SSLContext | None) -> "Route":
         found = sources(places[0], plan.connections + plan.idle)
-        return cls(places, context, plan.parsed.host, found, plan.timeout)
+        return cls(places, context, plan.parsed.host, found, plan.timeout, plan.parsed)
 
     async def open(self, protocol: asyncio.BaseProtocol, number: int) -> asyncio.Transport:
         """A connection for that protocol. Raises OSError, TimeoutError."""
@@ -63,6 +66,22 @@ class Route:
         except BaseException:
             sock.close()
             raise
+        return transport
+
+    async def enter(self, protocol: asyncio.BaseProtocol, number: int) -> asyncio.Transport:
+        """The same, once the server has let it in where it wants a password."""
+        if self.target.password is None:
+            return await self.open(protocol, number)
+        login = Login()
+        transport = await self.open(login, number)
+        try:
+            async with asyncio.timeout(self.timeout):
+                await login.enter(transport, self.target)
+        except BaseException:
+            transport.abort()
+            raise
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
         return transport
 
     async def connected(self, source: str | None) -> socket.socket:
@@ -95,7 +114,7 @@ class Slot:
         client = slots.maker(slots.meter, self)
         began = nanoseconds()
         try:
-            await slots.route.open(client, self.number)
+            await slots.route.enter(client, self.number)
         except (OSError, TimeoutError) as error:
             kind = kind_of(error)
             slots.meter.fail(kind, str(error))
