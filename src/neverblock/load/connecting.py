@@ -18,8 +18,9 @@ from neverblock.load.plan import Plan
 from neverblock.load.target import Target
 
 PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-#: The share of the range that one source address is used for: others want some, too.
-SHARE = 0.8
+#: The share of the range that one source address is used for. Once half of it is taken, the kernel
+#: looks at that half in vain for each connection, before it tries the other: 2 ms instead of 50 µs.
+SHARE = 0.45
 #: The kernel chooses the port when it knows where to, so it may choose one that is used for another
 #: place (ip(7)); the socket module has no name for it before 3.12.
 IP_BIND_ADDRESS_NO_PORT = 24
