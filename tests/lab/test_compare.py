@@ -53,14 +53,14 @@ def test_an_experiment_is_measured_kept_and_shown_again(tmp_path: Path) -> None:
 
 def test_ways_to_serve_are_compared(tmp_path: Path) -> None:
     ended = neverblock(
-        *("compare", "examples/echo.py:handle", "--models", "loop,pool"),
+        *("compare", "examples/echo.py:handle", "--models", "loop,workers,pool"),
         *("--connections", "1,70", "--quick"),
         *("--peers", "nothing", "--out", str(tmp_path)),
     )
     assert ended.returncode == 0, ended.stderr + ended.stdout
     results = load(tmp_path / "results.json")
     throughput = summaries(results.rows, "models", "throughput")
-    assert len(throughput) == 4
+    assert len(throughput) == 6
     assert all(found.median > 0 for found in throughput.values())
 
     def one(metric: str, **case: object) -> float:
@@ -77,7 +77,12 @@ def test_ways_to_serve_are_compared(tmp_path: Path) -> None:
     assert one("errors", model="loop", connections=70) == 0
     assert one("errors", model="pool", connections=70) == 6  # It has 64 threads.
     assert one("pss per connection", model="pool") > one("pss per connection", model="loop")
-    assert one("wake-ups", model="loop", connections=1) > 0.5
+    for model in ("loop", "workers"):
+        assert one("wake-ups", model=model, connections=1) > 0.5
+        assert one("descriptors looked at", model=model, connections=1) > 0
+    assert one("anonymous per connection", model="pool") > one(
+        "anonymous per connection", model="loop"
+    )
     [missing] = {each.reason for each in results.missing}
     assert missing == "nothing is not installed; pip install nothing"
     assert {verdict.experiment for verdict in results.verdicts} == {"models"}

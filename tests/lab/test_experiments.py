@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neverblock.lab.experiment import Experiment, Found, bench
 from neverblock.lab.experiments import NAMES, load
 from neverblock.lab.handlers import BLOCKED
-from neverblock.lab.results import Case, Row
+from neverblock.lab.results import Case, Results, Row, Verdict, key
+from neverblock.lab.run import described, judged_again
 from neverblock.lab.settings import Settings
+from neverblock.lab.ways import MODELS
 
 SHORT = Settings(duration=1.0, warmup=0.1, quick=True)
 
@@ -90,13 +95,13 @@ def test_the_words_on_a_blocking_call_follow_from_the_numbers() -> None:
     told = ("stalls told with the line", {"model": "loop", "call": "one in 100 blocks"}, 4.0)
     [verdict] = load("blocking-call").verdicts(found("blocking-call", [*rows, told]))
     assert verdict.title == (
-        "One blocking call in a hundred stops everybody under loop; not under thread"
+        "One blocking call in a hundred makes others wait under loop; not under thread"
     )
     assert verdict.text == (
         "The p99 of everybody else. loop: 210 ms instead of 2.00 ms, 105 times as long. "
         "thread: 4.10 ms instead of 4.00 ms. With the call in asyncio.to_thread, the loop's is "
-        "3.00 ms. Meanwhile the watch told 4 stalls in each round, with the line that blocked: "
-        "time.sleep in lab/handlers.py."
+        "3.00 ms. Meanwhile the watch named the line that blocked 4 times in each round, "
+        "time.sleep in lab/handlers.py; it tells the same line more and more seldom."
     )
     assert verdict.facts["loop with to_thread, p99 of the others"].value == 0.003
     assert all(fact.rows for fact in verdict.facts.values())
@@ -116,9 +121,151 @@ def test_the_words_on_waiting_and_computing_follow_from_the_numbers() -> None:
         for (work, model), rate in rates.items()
     ]
     [verdict] = load("waiting-or-computing").verdicts(found("waiting-or-computing", rows))
-    assert verdict.title == "Most gets done – waiting: loop and thread; computing: process"
-    assert "wait 1 ms: loop and thread with 9.00 k/s, process least with 3.00 k/s." in verdict.text
+    assert verdict.title == (
+        "Most gets done by loop and thread where handlers wait, by process where they compute"
+    )
+    assert "wait 1 ms: loop and thread with up to 9.00 k/s, process least" in verdict.text
     assert verdict.facts["compute 1 ms, process"].value == 1900
+
+
+def ways_to_serve(rates: Mapping[tuple[str, int], Sequence[float]]) -> Iterable[Row]:
+    """Rows of throughput: by way and number of clients, a value for each round."""
+    for (way, connections), values in rates.items():
+        model, _, backend = way.partition(" ")
+        case: Case = {"model": model, **({"backend": backend} if backend else {})}
+        for number, value in enumerate(values, 1):
+            yield Row(
+                experiment="models",
+                case={**case, "connections": connections},
+                round=number,
+                metric="throughput",
+                unit="1/s",
+                value=value,
+            )
+
+
+def test_ways_that_cannot_be_told_apart_are_not_ranked() -> None:
+    rates = {
+        ("thread", 1): [9000.0, 9100.0, 8800.0],
+        ("loop epoll", 1): [6000.0, 9200.0, 6100.0],  # One round was as good.
+        ("loop poll", 1): [5900.0, 6000.0, 6100.0],
+        ("loop epoll", 100): [70_000.0, 71_000.0, 72_000.0],
+        ("loop poll", 100): [68_000.0, 68_100.0, 68_200.0],  # Within a tenth.
+        ("thread", 100): [9000.0, 9100.0, 8800.0],
+        ("thread", 1000): [9000.0, 9100.0, 8800.0],
+        ("process", 1000): [9000.0, 9100.0, 8800.0],
+        ("process", 10_000): [9000.0, 9100.0, 8800.0],  # Nobody beside it.
+    }
+    [verdict] = load("models").verdicts(Found("models", ways_to_serve(rates)))
+    assert verdict.title == (
+        "Most answers come from loop and thread with 1 client, from loop with 100 clients"
+    )
+    assert verdict.text == (
+        "Most answers a second, and what cannot be told from it. "
+        "1 client: loop (epoll) and thread with up to 9.00 k/s, 1.5 times as much as loop poll "
+        "with 6.00 k/s. "
+        "100 clients: loop (epoll, poll) with up to 71.0 k/s, 7.9 times as much as thread with "
+        "9.00 k/s. "
+        "1,000 clients: all alike, with 9.00 k/s."
+    )
+
+
+def test_who_serves_some_clients_only_is_not_called_cheap() -> None:
+    costs = {("loop epoll", 100): 1e-5, ("thread", 100): 3e-5, ("iterative", 100): 1e-6}
+    rows = [
+        dataclasses.replace(row, metric="cpu", unit="s/request")
+        for row in ways_to_serve({way: [value] for way, value in costs.items()})
+    ]
+    [verdict] = load("models").verdicts(Found("models", rows))
+    assert verdict.title == (
+        "Processor time for an answer: least under loop (epoll), 3.0 times as much under thread"
+    )
+    assert verdict.text == (
+        "With 100 clients: loop epoll 10.0 µs, thread 30.0 µs. "
+        "iterative cannot serve all of them at once."
+    )
+
+
+#: What an experiment has beside what its charts and its table show.
+MORE = {
+    "c10k": ("threads", "rss", "one more answered within"),
+    "blocking-call": ("stalls told with the line",),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.integers(), st.floats(0, 1))
+def test_there_are_words_for_any_part_of_a_run(name: str, seed: int, share: float) -> None:
+    experiment, chance = load(name), random.Random(seed)
+    units = {chart.metric: chart.unit for chart in experiment.charts}
+    metrics = dict.fromkeys([*units, *experiment.table, *MORE.get(name, ())])
+    rows = [
+        Row(
+            experiment=name,
+            case=case,
+            round=number,
+            metric=metric,
+            unit=units.get(metric, unit(metric)),
+            value=0.0 if "memory" in metric and chance.random() < 0.2 else chance.uniform(1e-6, 9),
+        )
+        for case in experiment.cases(Settings(peers=("uvloop",), connections=(1, 100, 1000)))
+        if chance.random() < share
+        for metric in metrics
+        for number in (1, 2)
+    ]
+    for verdict in experiment.verdicts(Found(name, rows)):
+        assert verdict.title
+        assert verdict.text
+        known = {(key(row.case), row.metric) for row in rows}
+        for fact in verdict.facts.values():
+            assert {(key(each["case"]), each["metric"]) for each in fact.rows} <= known
+
+
+def test_the_command_of_an_experiment_repeats_it() -> None:
+    settings = Settings(
+        handler="app.py:handle",
+        experiments=("models", "scanning"),
+        models=("loop", "pool"),
+        connections=(1, 10_000),
+        duration=0.5,
+        rounds=5,
+    )
+    options = "--models loop,pool --connections 1,10000 --duration 0.5 --rounds 5"
+    for name, handler in (("models", "app.py:handle "), ("scanning", "")):
+        told = described(load(name), settings).command
+        assert told == f"neverblock compare {handler}{options} --experiment {name}"
+    quick = Settings(models=MODELS, quick=True, duration=0.5, rounds=1)
+    assert described(load("c10k"), quick).command == "neverblock compare --quick --experiment c10k"
+
+
+def test_an_older_run_is_told_in_the_words_of_today() -> None:
+    rates = {("thread", 1): [9000.0], ("loop epoll", 1): [6000.0]}
+    before = Results(
+        started="",
+        command="",
+        machine={},
+        versions={},
+        settings={},
+        rows=tuple(ways_to_serve(rates)),
+        verdicts=(
+            Verdict(experiment="models", title="old words", text=""),
+            Verdict(experiment="scanning", title="of rows that are not there", text=""),
+            Verdict(experiment="own", title="somebody else's", text=""),
+        ),
+    )
+    again = judged_again(before, [load("models"), load("scanning")])
+    assert [verdict.title for verdict in again.verdicts] == [
+        "With 1 client most answers come from thread",
+        "of rows that are not there",
+        "somebody else's",
+    ]
+    strange = tuple(
+        dataclasses.replace(row, experiment="c10k", metric="clients answered", case={})
+        for row in before.rows
+    )
+    other = dataclasses.replace(before.verdicts[0], experiment="c10k")
+    odd = dataclasses.replace(before, rows=strange, verdicts=(other,))
+    assert judged_again(odd, [load("c10k")]).verdicts == (other,)
 
 
 def test_the_words_on_a_crowd_follow_from_the_numbers() -> None:
@@ -127,7 +274,8 @@ def test_the_words_on_a_crowd_follow_from_the_numbers() -> None:
         "threads": (1.0, 1.0),
         "rss": (2e7, 7e7),
         "rss per connection": (3400.0, 3300.0),
-        "one more answered within": (1.5e-4, 1.6e-4),
+        "one more answered within": (1.5e-4, 4e-3),
+        "one more served within": (1.4e-4, 1.5e-4),
     }
     rows = [
         (metric, {"backend": "epoll", "connections": count}, value)
@@ -136,5 +284,15 @@ def test_the_words_on_a_crowd_follow_from_the_numbers() -> None:
     ]
     [verdict] = load("c10k").verdicts(found("c10k", rows))
     assert verdict.title == "One thread held 15,000 clients"
-    assert verdict.text.endswith("beside 100 it was 150 µs, about as long.")
+    assert verdict.text.endswith(
+        "Beside them one client more had its answer 150 µs after it was connected; beside 100 it "
+        "was 140 µs, about as long."
+    )
     assert verdict.facts["clients held and answered"].value == 15_000
+    [before] = load("c10k").verdicts(
+        found("c10k", [row for row in rows if row[0] != "one more served within"])
+    )
+    assert before.text.endswith(
+        "one client more had its answer 4.00 ms after it began to connect (to find a free port "
+        "takes longer there); beside 100 it was 150 µs, so 27 times as long in the crowd."
+    )

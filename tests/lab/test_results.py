@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverblock.errors import ResultsError
-from neverblock.lab.results import Results, Row, key, load, summaries
+from neverblock.lab.results import Missing, Results, Row, in_order, key, load, summaries
 
 SAMPLE = Path(__file__).with_name("sample.json")
 
@@ -79,6 +79,7 @@ def test_a_document_without_anything_measured_is_one(tmp_path: Path) -> None:
         (("rows", 0, "value"), "12", "rows[0].value is '12', not a number"),
         (("rows", 0, "value"), True, "rows[0].value is True, not a number"),
         (("rows", 0, "value"), float("nan"), "rows[0].value is nan, not a number"),
+        (("rows", 0, "value"), float("inf"), "rows[0].value is inf, not a number"),
         (("rows", 0, "case", "model"), [], "rows[0].case.model is [], not a text, a number"),
         (("missing", 0, "reason"), ..., "missing[0].reason is missing"),
         (("verdicts", 0, "facts", "poll, none idle", "unit"), 1, "facts.poll, none idle.unit is 1"),
@@ -113,6 +114,19 @@ def test_what_is_no_document_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ResultsError):
         load(path)
+
+
+def test_what_is_missing_is_told_in_order() -> None:
+    cases: list[dict[str, Any]] = [
+        {"backend": "select", "connections": 10_000},
+        {"backend": "select", "connections": 5_000},
+        {"backend": "poll", "connections": 15_000},
+        {"backend": "poll", "idle": None},
+    ]
+    found = sorted((Missing(experiment="e", case=case, reason="") for case in cases), key=in_order)
+    assert [list(lack.case.values()) for lack in found] == [
+        ["poll", None], ["poll", 15_000], ["select", 5_000], ["select", 10_000],
+    ]  # fmt: skip
 
 
 def test_medians_over_the_rounds() -> None:

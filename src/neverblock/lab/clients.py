@@ -102,6 +102,16 @@ def ended(process: "subprocess.Popen[str]") -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """How long one client more had to wait for its answer, in seconds."""
+
+    seconds: float
+    """From before it connected."""
+    served: float
+    """From when it was connected: the server's part, which connect(2) does not wait for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Crowd:
     """Connections that are held."""
 
@@ -114,15 +124,15 @@ class Crowd:
     _process: "subprocess.Popen[str]"
     _patience: float
 
-    def probe(self) -> float:
-        """Seconds in which one client more is answered. Raises LabError where it is not."""
+    def probe(self) -> Probe:
+        """Let one client more come, be answered, and leave. Raises LabError where it is not."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        seconds = answer(self._process, 2 * self._patience)["seconds"]
-        if seconds is None:
+        told = answer(self._process, 2 * self._patience)
+        if told["seconds"] is None:
             raise LabError(f"one client more is not answered within {self._patience:g} s")
-        return float(seconds)
+        return Probe(**told)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 It prints a JSON object when they all have their answer, or no more answers came for ``patience``
 seconds; then it holds the connections until its standard input is closed. For each line there, one
-client more connects, is answered and leaves, and how long that took is printed.
+client more connects, is answered and leaves, and how long that took is printed: all of it, and what
+came after connect(2), which is the kernel's doing alone.
 """
 
 import json
@@ -34,7 +35,8 @@ def main() -> None:
         seconds=time.monotonic() - begun,
     )
     for _ in sys.stdin:
-        tell(seconds=probe(address, message, float(request["patience"])))
+        seconds, served = probe(address, message, float(request["patience"]))
+        tell(seconds=seconds, served=served)
 
 
 def gather(
@@ -76,15 +78,23 @@ def gather(
     return held, answered, failure
 
 
-def probe(address: tuple[str, int], message: bytes, patience: float) -> float | None:
-    """Seconds until a client more is answered; None where it is not."""
+def probe(
+    address: tuple[str, int], message: bytes, patience: float
+) -> tuple[float, float] | tuple[None, None]:
+    """Seconds until a client more is answered, from before and from after it connects.
+
+    None: it is not.
+    """
     begun = time.monotonic()
     try:
         with socket.create_connection(address, patience) as sock:
+            connected = time.monotonic()
             sock.sendall(message)
-            return time.monotonic() - begun if sock.recv(len(message)) else None
+            if sock.recv(len(message)):
+                return time.monotonic() - begun, time.monotonic() - connected
     except OSError:
-        return None
+        pass
+    return None, None
 
 
 def tell(**what: Any) -> None:

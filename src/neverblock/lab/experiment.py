@@ -111,6 +111,21 @@ def bench(settings: Settings) -> Bench:
     return Bench(settings, frozenset({cores[-1]}), frozenset({client}))
 
 
+#: What does so much of what the best does is as good, for choosing.
+CLOSE = 0.9
+
+
+def leaders(ranked: Sequence[tuple[dict[str, Scalar], Summary]]) -> list[dict[str, Scalar]]:
+    """The first of these and all that are as good: within a tenth of it, or of rounds among its."""
+    best = ranked[0][1]
+
+    def alike(each: Summary) -> bool:
+        low, high = sorted((each.median, best.median))
+        return low >= CLOSE * high or (each.low <= best.high and best.low <= each.high)
+
+    return [case for case, summary in ranked if alike(summary)]
+
+
 def derived(fact: Fact, value: float, unit: str, *others: Fact) -> Fact:
     """A number computed from several facts, with the rows of all of them."""
     rows = [row for each in (fact, *others) for row in each.rows]
@@ -137,5 +152,6 @@ __all__ = [
     "Verdict",
     "bench",
     "derived",
+    "leaders",
     "refuse",
 ]

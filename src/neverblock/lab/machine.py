@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from neverblock.lab.results import Scalar
-from neverblock.lab.tree import TICKS, kib
+from neverblock.lab.tree import TICKS, kibs
 
 #: What others may take of the machine's processors before it is told, and before steal is.
 OTHERS: Final = 0.05
@@ -29,7 +29,7 @@ def facts() -> Mapping[str, Scalar]:
         "cpu": cpu_model(info),
         "cores": len(os.sched_getaffinity(0)),
         "virtual machine": " hypervisor" in info,
-        "memory": 1024 * kib("/proc/meminfo", "MemTotal:"),
+        "memory": 1024 * kibs("/proc/meminfo").get("MemTotal", 0),
         "kernel": f"{platform.system()} {platform.release()}",
         "libc": " ".join(platform.libc_ver()),
         "descriptors": hard if hard != resource.RLIM_INFINITY else soft,

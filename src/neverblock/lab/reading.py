@@ -1,6 +1,7 @@
 """Reading JSON that somebody may have edited: each value by its place, as each mistake is told."""
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, NoReturn
 
 
@@ -25,7 +26,7 @@ class Object:
 
     def number(self, name: str) -> float:
         value = self._get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
             self._refuse(name, value, "a number")
         return value
 

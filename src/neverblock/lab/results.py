@@ -239,6 +239,13 @@ def key(case: Case) -> CaseKey:
     return tuple(sorted(case.items()))
 
 
+def in_order(lack: Missing) -> tuple[Any, ...]:
+    """For sorting: texts first, by the alphabet, then numbers by size; runs shuffle their cases."""
+    texts = [str(value) for value in lack.case.values() if isinstance(value, str)]
+    numbers = [value for value in lack.case.values() if isinstance(value, int | float)]
+    return texts, numbers
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A metric of a case over its rounds."""

@@ -7,8 +7,9 @@
 """
 
 import random
+import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
 from typing import Final
@@ -133,7 +134,7 @@ class Run:
             machine=self._facts,
             versions=machine.versions(self.settings.peers),
             settings=self.settings.record(),
-            experiments=tuple(map(described, self.experiments)),
+            experiments=tuple(described(each, self.settings) for each in self.experiments),
             rows=rows,
             missing=tuple(self._missing.values()),
             verdicts=judged(self.experiments, rows),
@@ -142,14 +143,18 @@ class Run:
         )
 
 
-def described(experiment: Experiment) -> Description:
-    handler = "HANDLER " if experiment.uses_handler else ""
+def described(experiment: Experiment, settings: Settings) -> Description:
     return Description(
         name=experiment.name,
         title=experiment.title,
         question=experiment.question,
         method=experiment.method,
-        command=f"neverblock compare {handler}--experiment {experiment.name}",
+        command=shlex.join(
+            [
+                *("neverblock", "compare", *settings.options(experiment.uses_handler)),
+                *("--experiment", experiment.name),
+            ]
+        ),
         charts=experiment.charts,
     )
 
@@ -160,6 +165,20 @@ def judged(experiments: Sequence[Experiment], rows: Sequence[Row]) -> tuple[Verd
         for experiment in experiments
         for verdict in experiment.verdicts(Found(experiment.name, rows))
     )
+
+
+def judged_again(results: Results, experiments: Sequence[Experiment]) -> Results:
+    """With what this version has to say of the same rows; of those it does not know, as it was."""
+    verdicts: list[Verdict] = []
+    for experiment in experiments:
+        before = [each for each in results.verdicts if each.experiment == experiment.name]
+        try:
+            verdicts += judged([experiment], results.rows) or before
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            verdicts += before  # Another version had other cases.
+    names = {each.name for each in experiments}
+    verdicts += [each for each in results.verdicts if each.experiment not in names]
+    return replace(results, verdicts=tuple(verdicts))
 
 
 def limited(rows: Sequence[Row]) -> list[str]:

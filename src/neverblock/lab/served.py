@@ -1,8 +1,9 @@
 """A server under measurement: ``python -m neverblock.lab.served DESCRIPTOR REQUEST``.
 
 It serves as any program would, by ``neverblock.serve`` in a loop of the kind that was asked for. By
-the socket of that descriptor it tells where it listens, and what the multiplexer has counted when a
-byte comes; when the other end is closed it stops, so no server is left behind.
+the socket of that descriptor it tells where it listens, and what the multiplexer has counted (those
+of all workers together) when a byte comes; when the other end is closed it stops, so no server is
+left behind.
 """
 
 import asyncio
@@ -14,12 +15,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from neverblock import Loop, Watch
 from neverblock.errors import BindError, HandlerError, SettingsError
+from neverblock.lab.census import Census
 from neverblock.servers import serve
 
 
@@ -53,6 +56,11 @@ async def serving(request: dict[str, Any], control: socket.socket) -> None:
         with suppress(BlockingIOError, ConnectionError):  # Nobody reads: it may do without.
             control.send(json.dumps(what).encode() + b"\n")
 
+    def counted(statistics: Mapping[str, int]) -> None:
+        tell(at=time.monotonic(), statistics=statistics)
+
+    census = Census(counted) if request["options"].get("workers") else None
+
     def asked() -> None:
         try:
             asked_for = control.recv(100)
@@ -64,8 +72,10 @@ async def serving(request: dict[str, Any], control: socket.socket) -> None:
             loop.remove_reader(control.fileno())
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        counted = loop.statistics()["multiplexer"] if isinstance(loop, Loop) else {}
-        tell(at=time.monotonic(), statistics=counted)
+        if census is not None:
+            census.take()
+        else:
+            counted(loop.statistics()["multiplexer"] if isinstance(loop, Loop) else {})
 
     def listening(url: str, model: str, backend: str) -> None:
         tell(url=url)

@@ -26,6 +26,7 @@ from neverblock.lab.tree import Tree
 START: Final = 60.0
 STOP: Final = 20.0
 ANSWER: Final = 30.0
+DYING: Final = 1.0
 
 
 #: When it was (seconds of the monotonic clock), and the multiplexer's statistics.
@@ -79,10 +80,13 @@ class Server:
             answers.append((answer["at"], answer["statistics"]))
         return answers
 
-    def check(self) -> None:
-        """Raises LabError where it has ended."""
-        if self.process.poll() is not None:
-            raise LabError(self._end())
+    def check(self, patience: float = 0.0) -> None:
+        """Raises LabError where it has ended, or does within so many seconds."""
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return
+        raise LabError(self._end())
 
     def _end(self) -> str:
         """How it ended, in its own words where it had some."""
@@ -162,7 +166,8 @@ def serving(
             try:
                 yield server
             except LabError:
-                server.check()  # Then that is the reason, and not what its clients noticed.
+                # Then that is the reason, and not what its clients noticed, maybe before its end.
+                server.check(DYING)
                 raise
             server.check()
         finally:

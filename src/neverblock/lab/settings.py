@@ -1,8 +1,10 @@
 """What a comparison was asked to do; plain values, all of which stand in its results."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from neverblock.lab.ways import MODELS
 
 #: A handler that sends back what it gets, where none is named.
 ECHO = "neverblock.lab.handlers:echo"
@@ -31,6 +33,24 @@ class Settings:
     quick: bool = False
     seed: int = 1
     """Of the order of cases in each round."""
+
+    def options(self, handler: bool) -> list[str]:
+        """What to type for the same, without the experiments; the handler only where it matters."""
+        typed = [self.handler] if handler and self.handler != ECHO else []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("experiments", "handler", "seed") or value == field.default:
+                continue
+            if field.name in ("duration", "warmup", "rounds") and self.quick:
+                continue
+            if field.name == "models" and value == MODELS:
+                continue
+            typed.append(f"--{field.name}")
+            if isinstance(value, tuple):
+                typed.append(",".join(map(str, value)))
+            elif not isinstance(value, bool):
+                typed.append(f"{value:g}" if isinstance(value, float) else str(value))
+        return typed
 
     def record(self) -> Mapping[str, Any]:
         return {

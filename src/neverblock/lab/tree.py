@@ -44,7 +44,9 @@ class Memory:
     rss: int
     """Resident, what is shared counted in each process (/proc/PID/statm)."""
     pss: int
-    """What is shared counted once in all (/proc/PID/smaps_rollup)."""
+    """Of what n processes share, whoever they are, an n-th in each (/proc/PID/smaps_rollup)."""
+    anonymous: int
+    """That part of it which is no file's: forked processes share it, and no others."""
     tables: int
     """What the kernel keeps to map it (VmPTE); in neither of the others."""
 
@@ -101,12 +103,14 @@ class Tree:
         return ticks / TICKS
 
     def memory(self) -> Memory:
-        rss = pss = tables = 0
+        rss = pss = anonymous = tables = 0
         for pid in self.pids():
             rss += int((read(Path(f"/proc/{pid}/statm")).split() or "00")[1]) * PAGE
-            pss += kib(f"/proc/{pid}/smaps_rollup", "Pss:")
-            tables += kib(f"/proc/{pid}/status", "VmPTE:")
-        return Memory(rss, pss * 1024, tables * 1024)
+            rollup = kibs(f"/proc/{pid}/smaps_rollup")
+            pss += rollup.get("Pss", 0)
+            anonymous += rollup.get("Pss_Anon", 0) + rollup.get("Pss_Shmem", 0)
+            tables += kibs(f"/proc/{pid}/status").get("VmPTE", 0)
+        return Memory(rss, pss * 1024, anonymous * 1024, tables * 1024)
 
     def wait_rest(self, timeout: float = 30.0) -> None:
         """Until it used no processor time for a while: it dealt with all it was given.
@@ -166,13 +170,12 @@ def read(path: Path) -> str:
         return ""
 
 
-def kib(path: str, name: str) -> int:
-    for line in read(Path(path)).splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
-    return 0
+def kibs(path: str) -> dict[str, int]:
+    """The values of a file of proc(5) that are in KiB, by name."""
+    lines = (line.split() for line in read(Path(path)).splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if words[2:] == ["kB"]}
 
 
 def available() -> int:
     """Bytes that programs may still take without swapping (MemAvailable)."""
-    return 1024 * kib("/proc/meminfo", "MemAvailable:")
+    return 1024 * kibs("/proc/meminfo").get("MemAvailable", 0)

@@ -1,12 +1,13 @@
 """The ways to serve that are compared, and what each is called with."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from neverblock import multiplexers
 from neverblock.errors import DescriptorLimitError
+from neverblock.lab import words
 from neverblock.lab.results import Case
 
 #: Names for --models. ``workers`` is the loop model with WORKERS of them.
@@ -41,6 +42,11 @@ class Way:
         """Clients that it serves at once; None: as many as come."""
         return {"iterative": 1, "pool": 64}.get(self.model)
 
+    @property
+    def counts(self) -> bool:
+        """Whether it waits by loops of ours, which count what their multiplexers do."""
+        return self.backend is not None or self.model == "workers"
+
     def options(self, connections: int) -> dict[str, Any]:
         """Settings of a server that is to bear so many connections."""
         options: dict[str, Any] = {"model": self.model, "backlog": 4096, "drain_timeout": 1.0}
@@ -72,6 +78,21 @@ def limit_of(backend: str, connections: int) -> str | None:
     if limit < 0 or connections + SPARE <= limit:
         return None
     return str(DescriptorLimitError(backend, limit, limit))
+
+
+def listed(cases: Iterable[Case]) -> str:
+    """In a sentence, in the order of MODELS: ``loop (epoll, poll), workers and thread``."""
+    found: dict[str, list[str]] = {}
+    for way in sorted(map(of, cases), key=place):
+        found.setdefault(way.model, []).extend(filter(None, [way.backend, way.peer]))
+    return words.listed(
+        f"{model} ({', '.join(waits)})" if waits else model for model, waits in found.items()
+    )
+
+
+def place(way: Way) -> int:
+    """For sorting; backends and loops of a model stay in the order they have."""
+    return MODELS.index(way.model) if way.model in MODELS else len(MODELS)
 
 
 def of(case: Case) -> Way:

@@ -19,7 +19,7 @@ from neverblock.lab.experiment import (
 )
 from neverblock.lab.handlers import BLOCKED
 from neverblock.lab.server import serving
-from neverblock.lab.ways import Way
+from neverblock.lab.ways import Way, place
 
 CALLERS = 40
 #: Each asks five times a second: 200 questions a second, two of which block.
@@ -81,7 +81,8 @@ def verdicts(found: Found) -> Sequence[Verdict]:
     sentences: list[str] = []
     harmed: list[str] = []
     unharmed: list[str] = []
-    for model in dict.fromkeys(str(case["model"]) for case, _ in found.all("latency p99")):
+    models = {str(case["model"]) for case, _ in found.all("latency p99")}
+    for model in sorted(models, key=lambda model: place(Way(model))):
         quiet = found.one("latency p99", model=model, call=NOTHING)
         if quiet is None or found.one("latency p99", model=model, call=BLOCKING) is None:
             continue
@@ -112,7 +113,7 @@ def title(harmed: list[str], unharmed: list[str]) -> str:
     if not harmed:
         return "Nobody else noticed the blocking call"
     others = f"; not under {words.listed(unharmed)}" if unharmed else ""
-    return f"One blocking call in a hundred stops everybody under {words.listed(harmed)}{others}"
+    return f"One blocking call in a hundred makes others wait under {words.listed(harmed)}{others}"
 
 
 def longer(growth: float) -> str:
@@ -132,10 +133,9 @@ def told(found: Found) -> Iterator[str]:
     """What the watch said meanwhile."""
     stalls = found.one("stalls told with the line", model="loop", call=BLOCKING)
     if stalls is not None and stalls.median:
-        count = "one stall" if stalls.median == 1 else f"{stalls.median:,.0f} stalls"
         yield (
-            f"Meanwhile the watch told {count} in each round, with the line that blocked: "
-            f"time.sleep in lab/handlers.py."
+            f"Meanwhile the watch named the line that blocked {words.often(stalls.median)} in each "
+            f"round, time.sleep in lab/handlers.py; it tells the same line more and more seldom."
         )
 
 

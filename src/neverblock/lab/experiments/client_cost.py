@@ -62,13 +62,18 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
             counts = server.tree.counts()
             yield Metric("time to take all", "s", clients.seconds)
             yield Metric(
-                "time to first answer", "s", median(clients.probe() for _ in range(PROBES))
+                "time to first answer", "s", median(clients.probe().seconds for _ in range(PROBES))
             )
         server.tree.wait_processes(server.own)
         server.tree.wait_rest()
         spent = server.tree.cpu_of_all() - idle
-        # Beside as many other processes: what is shared with those counts less in PSS.
-        for name, kind in (("memory", "pss"), ("page tables", "tables")):
+        # Beside as many other processes: what is shared with those counts less in PSS (see
+        # docs/reference/results.md).
+        for name, kind in (
+            ("memory", "pss"),
+            ("anonymous memory", "anonymous"),
+            ("page tables", "tables"),
+        ):
             grown = max(0, getattr(full, kind) - getattr(few, kind))
             yield Metric(name, "B/client", grown / (count - FIRST))
         yield Metric("cpu", "s/client", spent / (count + PROBES))
@@ -77,14 +82,14 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
 
 
 def verdicts(found: Found) -> Sequence[Verdict]:
-    counts = {int(case["clients"] or 0) for case, _ in found.all("memory", model="loop")}
+    counts = {int(case["clients"] or 0) for case, _ in found.all("memory")}
     if not counts:
         return []
     # The most that as many as possible could bear.
     count = max(counts, key=lambda count: (len(found.all("memory", clients=count)), count))
     facts: dict[str, Fact] = {}
     sentences = []
-    loop = found.fact("memory", model="loop", clients=count)
+    loop = found.one("memory", model="loop", clients=count)
     ratios: dict[str, Fact] = {}
     for model in MODELS:
         if not found.all("memory", model=model, clients=count):
@@ -93,16 +98,16 @@ def verdicts(found: Found) -> Sequence[Verdict]:
         first = found.fact("time to first answer", model=model, clients=count)
         facts |= {f"{model}, memory": memory, f"{model}, time to first answer": first}
         sentences.append(
-            f"{model}: {words.shown(memory.value, 'B')} for each of {count:,} clients, and "
-            f"{words.shown(first.value, 's')} until one more is answered."
+            f"{model}: {words.shown(memory.value, 'B')} for each of "
+            f"{words.counted(count, 'client')}, and {words.shown(first.value, 's')} until one more "
+            f"is answered."
         )
-        if model != "loop" and loop.value > 0:
-            ratios[model] = derived(memory, memory.value / loop.value, "1", loop)
+        if model != "loop" and loop is not None and loop.median > 0:
+            base = found.fact("memory", model="loop", clients=count)
+            ratios[model] = derived(memory, memory.value / base.value, "1", base)
             facts[f"{model} in terms of loop"] = ratios[model]
-    told = [f"a {model} {words.times(ratio.value)}" for model, ratio in ratios.items()]
-    title = (
-        f"For each client, in the memory that a loop needs: {words.listed(told)}" if told else ""
-    )
+    told = [f"a {model} takes {words.times(ratio.value)}" for model, ratio in ratios.items()]
+    title = f"For a client, {words.listed(told)} the memory that a loop does" if told else ""
     return [
         Verdict(
             experiment=found.experiment,

@@ -52,12 +52,12 @@ def verdicts(found: Found) -> Sequence[Verdict]:
     made = []
     one = found.all("second client waits", model="iterative")
     if one:
-        case = one[-1][0]
+        case, _ = max(one, key=lambda each: int(each[0]["backlog"] or 0))
         waits = found.fact("second client waits", **case)
         facts = {"iterative, second client": waits}
         text = (
-            f"While the first client stays {STAY:g} s, the second is connected and gets no answer: "
-            f"{words.shown(waits.value, 's')} under the iterative model"
+            f"The first client stays {STAY:g} s. Until the second, which is connected all along, "
+            f"is answered it takes {words.shown(waits.value, 's')} under the iterative model"
         )
         if found.all("second client waits", model="loop"):
             loop = found.fact("second client waits", model="loop")
@@ -66,7 +66,9 @@ def verdicts(found: Found) -> Sequence[Verdict]:
         made.append(
             Verdict(
                 experiment=found.experiment,
-                title="One at a time: the second client waits as long as the first stays",
+                title="One at a time: the second client waits as long as the first stays"
+                if waits.value >= 0.9 * STAY
+                else "The second client did not wait for the first",
                 text=text + ".",
                 facts=facts,
             )
@@ -76,10 +78,9 @@ def verdicts(found: Found) -> Sequence[Verdict]:
         for case, _ in found.all("connections queued")
     }
     if queues:
-        told = [
-            f"{queue.value:,.0f} with a backlog of {backlog}"
-            for backlog, queue in sorted(queues.items())
-        ]
+        (least, first), *others = sorted(queues.items())
+        told = [f"{words.counted(first.value, 'connection')} with a backlog of {least}"]
+        told += [f"{queue.value:,.0f} with {backlog}" for backlog, queue in others]
         made.append(
             Verdict(
                 experiment=found.experiment,

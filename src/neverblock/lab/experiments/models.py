@@ -1,6 +1,7 @@
 """Every way to serve, under more and more clients: the comparison itself."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from neverblock import multiplexers
 from neverblock.lab import loading, tree, ways, words
@@ -17,8 +18,10 @@ from neverblock.lab.experiment import (
     Settings,
     Verdict,
     derived,
+    leaders,
     refuse,
 )
+from neverblock.lab.results import Scalar, Summary
 from neverblock.lab.sampling import Sampler
 from neverblock.lab.server import Server, serving
 from neverblock.lab.settings import PROTOCOLS
@@ -33,6 +36,10 @@ SAMPLE = 20
 SHARE = 0.6
 #: Seconds in which an answer must come where some clients never get one.
 IMPATIENCE = 2.0
+
+
+#: Cases with what was measured, in order of that.
+Ranked: TypeAlias = list[tuple[dict[str, Scalar], Summary]]
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -59,7 +66,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
         peer=way.peer,
     ) as server:
         yield from memory(server, way, connections, bench)
-        sampler = Sampler(server, settings.duration / 6, statistics=way.backend is not None)
+        sampler = Sampler(server, settings.duration / 6, statistics=way.counts)
         crowded = way.at_once is not None and connections > way.at_once
         found = loading.load(
             server, bench, connections, sampler, timeout=IMPATIENCE if crowded else 10.0
@@ -100,9 +107,10 @@ def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Ite
         refuse(no_room(each, connections, way.model))
     if at_once >= TELLING.get(way.model, TELLING_ELSE):
         full = held(at_once)
-        for kind in ("rss", "pss", "tables"):
-            # Beside as many other processes: what is shared with those counts less in PSS. Memory
-            # that was there and is used again is nobody's, so it may be less than nothing.
+        for kind in ("rss", "pss", "anonymous", "tables"):
+            # Beside as many other processes: what is shared with those counts less in PSS (see
+            # docs/reference/results.md). Memory that was there and is used again is nobody's, so it
+            # may be less than nothing.
             grown = max(0, getattr(full, kind) - getattr(few, kind))
             label = "page tables" if kind == "tables" else kind
             yield Metric(f"{label} per connection", "B/connection", grown / (at_once - first))
@@ -127,67 +135,101 @@ def verdicts(found: Found) -> Sequence[Verdict]:
         verdict
         for verdict in (
             most_answers(found),
-            dearest(found, "pss per connection", "memory of a connection"),
-            dearest(found, "cpu", "processor time for an answer"),
+            dearest(found, "pss per connection", "Memory of a connection"),
+            dearest(found, "cpu", "Processor time for an answer"),
         )
         if verdict is not None
     ]
 
 
 def most_answers(found: Found) -> Verdict | None:
-    """Which way answers most, at each number of clients."""
+    """Which ways answer most, at each number of clients."""
     sentences, facts, winners = [], dict[str, Fact](), []
     for connections in counts(found, "throughput"):
-        ranked = ranking(found, "throughput", connections)
-        if len(ranked) < 2:
+        ranked = ranking(found, "throughput", connections)[::-1]
+        if len(ranked) < 2 or not ranked[0][1].median:
             continue
-        (least, slow), (most, fast) = ranked[0], ranked[-1]
-        facts |= {f"{most}, {connections:,} clients": fast}
-        facts |= {f"{least}, {connections:,} clients": slow}
-        winners.append((connections, most))
+        (most, fast), (least, slow) = ranked[0], ranked[-1]
+        best = leaders(ranked)
+        clients = words.counted(connections, "client")
+        for case in (most, least):
+            facts[f"{name(case)}, {clients}"] = found.fact("throughput", **case)
+        if len(best) == len(ranked):
+            low, high = (words.shown(each.median, "1/s") for each in (slow, fast))
+            between = f"between {low} and {high}" if low != high else f"with {high}"
+            sentences.append(f"{clients}: all alike, {between}.")
+            continue
+        winners.append((clients, in_short(best, ranked)))
+        ratio = f"{words.times(fast.median / slow.median)} as much as " if slow.median else ""
         sentences.append(
-            f"{connections:,} client{'s' if connections > 1 else ''}: {most} answers most, "
-            f"{words.shown(fast.value, '1/s')}, {words.times(fast.value / slow.value)} as much as "
-            f"{least}."
+            f"{clients}: {ways.listed(best)} with {'up to ' if len(best) > 1 else ''}"
+            f"{words.shown(fast.median, '1/s')}, {ratio}{name(least)} with "
+            f"{words.shown(slow.median, '1/s')}."
         )
-    if not winners:
+    if not sentences:
         return None
-    connections, most = winners[-1]
+    (few, first), (many, last) = (winners or [("", "")])[0], (winners or [("", "")])[-1]
+    if not winners:
+        title = "No way to serve answers more than another"
+    elif len(winners) == 1:
+        title = f"With {many} most answers come from {last}"
+    elif first == last:
+        title = f"Most answers come from {last}, with {few} and with {many}"
+    else:
+        title = f"Most answers come from {first} with {few}, from {last} with {many}"
     return Verdict(
         experiment=found.experiment,
-        title=f"{most} answers most, with {connections:,} clients",
-        text=" ".join(sentences),
+        title=title,
+        text="Most answers a second, and what cannot be told from it. " + " ".join(sentences),
         facts=facts,
     )
 
 
+def in_short(best: Sequence[Case], ranked: Ranked) -> str:
+    """For a title: models where there are several, else all that is known of the ways."""
+    if len({case["model"] for case, _ in ranked}) == 1:
+        return ways.listed(best)
+    return ways.listed({"model": case["model"]} for case in best)
+
+
 def dearest(found: Found, metric: str, what: str) -> Verdict | None:
-    """Which way costs least and most, at the largest number of clients that most can bear."""
+    """Which ways cost least and most, at the largest number of clients that most can bear."""
     told = [
-        (len(ranked), connections, ranked)
+        # Ways that serve so many and no more do not keep the number small.
+        (sum(ways.of(case).at_once is None for case, _ in ranked), connections, ranked)
         for connections in counts(found, metric)
-        if len(ranked := ranking(found, metric, connections)) > 1
+        if len(ranked := [each for each in ranking(found, metric, connections) if bears(*each)]) > 1
     ]
     if not told:
         return None
     _, connections, ranked = max(told, key=lambda each: each[:2])
-    positive = [(way, fact) for way, fact in ranked if fact.value > 0]
-    if len(positive) < 2:
-        return None
-    (cheap, low), (dear, high) = positive[0], positive[-1]
+    (cheap, _), (dear, _) = ranked[0], ranked[-1]
+    best = leaders(ranked)
+    clients = words.counted(connections, "client")
+    facts = {f"{name(case)}, {clients}": found.fact(metric, **case) for case, _ in ranked}
+    low, high = (facts[f"{name(case)}, {clients}"] for case in (cheap, dear))
     ratio = derived(high, high.value / low.value, "1", low)
     unit = low.unit.partition("/")[0]
+    others = [case for case, _ in ranking(found, metric, connections) if not bears(case)]
+    left_out = f" {ways.listed(others)} cannot serve all of them at once." if others else ""
     return Verdict(
         experiment=found.experiment,
-        title=f"The {what}: {cheap} costs least, {dear} {words.times(ratio.value)} as much",
-        text=f"With {connections:,} clients: "
-        + ", ".join(f"{way} {words.shown(fact.value, unit)}" for way, fact in positive)
-        + ".",
-        facts={
-            **{f"{way}, {connections:,} clients": fact for way, fact in positive},
-            f"{dear} in terms of {cheap}": ratio,
-        },
+        title=f"{what}: about the same under all, with {clients}"
+        if len(best) == len(ranked)
+        else f"{what}: least under {ways.listed(best)}, {words.times(ratio.value)} as much under "
+        f"{name(dear)}",
+        text=f"With {clients}: "
+        + ", ".join(f"{name(case)} {words.shown(each.median, unit)}" for case, each in ranked)
+        + f".{left_out}",
+        facts={**facts, f"{name(dear)} in terms of {name(cheap)}": ratio},
     )
+
+
+def bears(case: Case, measured: Summary | None = None) -> bool:
+    """Whether a way serves all of its clients at once, and something was seen of it."""
+    at_once = ways.of(case).at_once
+    every = at_once is None or int(case["connections"] or 0) <= at_once
+    return every and (measured is None or measured.median > 0)
 
 
 def counts(found: Found, metric: str) -> list[int]:
@@ -196,14 +238,16 @@ def counts(found: Found, metric: str) -> list[int]:
     return sorted(count for count in given if isinstance(count, int))
 
 
-def ranking(found: Found, metric: str, connections: int) -> list[tuple[str, Fact]]:
+def ranking(found: Found, metric: str, connections: int) -> Ranked:
     """Ways by a metric, the lowest first."""
-    ranked = [
-        (name(case), found.fact(metric, **case))
-        for case, _ in found.all(metric, connections=connections)
-        if case["connections"] == connections
-    ]
-    return sorted(ranked, key=lambda each: each[1].value)
+    return sorted(
+        (
+            (case, summary)
+            for case, summary in found.all(metric, connections=connections)
+            if case["connections"] == connections
+        ),
+        key=lambda each: each[1].median,
+    )
 
 
 SERIES = ("model", "backend", "loop")
@@ -227,8 +271,9 @@ EXPERIMENT = Experiment(
     question="What does each way to serve cost, and how does that change as clients come?",
     method=(
         "One handler under every model. Each client sends a message, waits for the answer, and "
-        "sends again. The server has one core, its clients another. Memory is read apart from "
-        "that, while as many clients hold a connection and are silent."
+        "sends again. The server has one core, its clients another. Whom a server leaves waiting "
+        "(the iterative one all but one, the pool all but 64) has no latency and is an error. "
+        "Memory is read apart from that, while as many clients hold a connection and are silent."
     ),
     charts=(
         chart("throughput", "1/s", "Answers a second"),

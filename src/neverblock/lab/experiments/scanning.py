@@ -72,9 +72,9 @@ def verdicts(found: Found) -> Sequence[Verdict]:
         facts[f"{backend}, {crowds[-1]:,} idle"] = crowded
         facts[f"{backend}, growth"] = growth
         sentences.append(
-            f"{backend}: {words.shown(alone.value, 's')} with {crowds[0]:,} idle clients, "
-            f"{words.shown(crowded.value, 's')} with {crowds[-1]:,}, "
-            f"{words.times(growth.value)} as much."
+            f"{backend}: {words.shown(alone.value, 's')} {beside(crowds[0])}, "
+            f"{words.shown(crowded.value, 's')} beside {crowds[-1]:,} of them, "
+            f"{grown(growth.value)}."
         )
     if not growths:
         return []
@@ -86,6 +86,14 @@ def verdicts(found: Found) -> Sequence[Verdict]:
             facts=facts,
         )
     ]
+
+
+def beside(idle: int) -> str:
+    return f"beside {words.counted(idle, 'idle client')}" if idle else "without idle clients"
+
+
+def grown(growth: float) -> str:
+    return "about as much" if 0.67 <= growth <= 1.5 else f"{words.times(growth)} as much"
 
 
 def title(growths: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from neverblock.lab import words
+from neverblock.lab import ways, words
 from neverblock.lab.calling import call
 from neverblock.lab.experiment import (
     Bench,
@@ -14,6 +14,7 @@ from neverblock.lab.experiment import (
     Metric,
     Settings,
     Verdict,
+    leaders,
 )
 from neverblock.lab.server import serving
 from neverblock.lab.ways import Way
@@ -22,8 +23,6 @@ CALLERS = 100
 #: Milliseconds of each question.
 WORK: Mapping[str, Sequence[float]] = {"wait": (1, 10, 100), "compute": (0.1, 1, 10)}
 QUICK: Mapping[str, Sequence[float]] = {"wait": (10,), "compute": (1,)}
-#: A model that does so much of what the best does is as good, for choosing.
-CLOSE = 0.9
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -63,7 +62,8 @@ def at_once(way: Way) -> int:
 
 def verdicts(found: Found) -> Sequence[Verdict]:
     facts: dict[str, Fact] = {}
-    sentences, best_for = [], {}
+    sentences: list[str] = []
+    best_for: dict[str, str] = {}
     for work in WORK:
         lengths = {case["milliseconds"] for case, _ in found.all("throughput", work=work)}
         winners: dict[str, int] = {}
@@ -73,16 +73,14 @@ def verdicts(found: Found) -> Sequence[Verdict]:
                 key=lambda each: -each[1].median,
             )
             case, best = ranked[0]
-            close = [
-                str(each["model"]) for each, one in ranked if one.median >= CLOSE * best.median
-            ]
-            for model in close:
-                winners[model] = winners.get(model, 0) + 1
+            close = leaders(ranked)
+            for each in close:
+                winners[str(each["model"])] = winners.get(str(each["model"]), 0) + 1
             facts[f"{work} {length:g} ms, {case['model']}"] = found.fact("throughput", **case)
             last, least = ranked[-1]
             sentences.append(
-                f"{work} {length:g} ms: {words.listed(close)} with "
-                f"{words.shown(best.median, '1/s')}"
+                f"{work} {length:g} ms: {ways.listed(close)} with "
+                f"{'up to ' if len(close) > 1 else ''}{words.shown(best.median, '1/s')}"
                 + (
                     f", {last['model']} least with {words.shown(least.median, '1/s')}."
                     if len(close) < len(ranked)
@@ -90,20 +88,29 @@ def verdicts(found: Found) -> Sequence[Verdict]:
                 )
             )
         if winners:
-            best_for[work] = [each for each in winners if winners[each] == max(winners.values())]
+            best_for[work] = ways.listed(
+                {"model": each} for each in winners if winners[each] == max(winners.values())
+            )
     if not best_for:
         return []
-    names = {"wait": "waiting", "compute": "computing"}
-    title = "; ".join(f"{names[work]}: {words.listed(best)}" for work, best in best_for.items())
     return [
         Verdict(
             experiment=found.experiment,
-            title=f"Most gets done – {title}",
-            text="Most answers a second, and what comes within a tenth of it. "
-            + " ".join(sentences),
+            title=title(best_for),
+            text="Most answers a second, and what cannot be told from it. " + " ".join(sentences),
             facts=facts,
         )
     ]
+
+
+def title(best_for: Mapping[str, str]) -> str:
+    """Who gets most done with most lengths of each kind of work."""
+    kinds = {"wait": "where handlers wait", "compute": "where they compute"}
+    if len(best_for) > 1 and len(set(best_for.values())) == 1:
+        best = next(iter(best_for.values()))
+        return f"Most gets done by {best}, {kinds['wait']} and {kinds['compute']}"
+    told = [f"by {best} {kinds[work]}" for work, best in best_for.items()]
+    return f"Most gets done {', '.join(told)}"
 
 
 def charts() -> Iterator[Chart]:
