@@ -11,7 +11,7 @@ from neverblock.lab.run import limited
 
 def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()) -> Results:
     rows = [
-        Row(experiment="e", case=case, round=number, metric=metric, unit="s", value=value)
+        Row(experiment="e", case=case, round=number, metric=metric, unit=unit(metric), value=value)
         for case, metric, values in figures
         for number, value in enumerate(values, 1)
     ]
@@ -26,6 +26,11 @@ def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()
     )
 
 
+def unit(metric: str) -> str:
+    counts = ("threads", "errors", "clients answered")
+    return {"throughput": "1/s"}.get(metric, "1" if metric in counts else "s")
+
+
 @pytest.mark.parametrize(
     ("metric", "before", "after", "worse"),
     [
@@ -38,6 +43,8 @@ def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()
         ("threads", [1.0], [100.0], False),
         ("errors", [0.0], [5.0], True),
         ("errors", [0.0], [0.0], False),
+        ("clients answered", [100.0], [80.0], True),
+        ("memory", [-10.0], [100.0], True),  # Memory that was used again is less than none.
     ],
 )
 def test_what_became_worse(

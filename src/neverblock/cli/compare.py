@@ -211,15 +211,19 @@ def compare(
     console = terminal.console()
     experiments = [load(name) for name in names]
     failed = False
-    if source is None:
+    if source is not None:
+        from neverblock.lab.run import judged_again
+
+        results = judged_again(results, experiments)
+    else:
         run, finished = measured(experiments, chosen, out, console)
         results, failed = run.results(finished), bool(run.failures)
         if not finished:
             terminal.show(results, experiments, console)
-            keep(results, before, out)
+            keep(results, before, out, tolerance)
             return INTERRUPTED
     terminal.show(results, experiments, console)
-    keep(results, before, out)
+    keep(results, before, out, tolerance)
     if before is not None:
         changes = older.changes(before, results)
         gone = older.gone(before, results)
@@ -329,13 +333,13 @@ def read(path: Path) -> Results:
         raise Refusal(f"cannot read {path}: {error.strerror}") from None
 
 
-def keep(results: Results, before: Results | None, out: Path | None) -> None:
+def keep(results: Results, before: Results | None, out: Path | None, tolerance: float) -> None:
     """Write the results and their report into the folder, if one was named."""
     if out is None:
         return
     try:
         results.save(out / RESULTS)
-        path = report.write(results, out, before)
+        path = report.write(results, out, before, tolerance)
     except OSError as error:
         raise Refusal(f"cannot write in {out}: {error.strerror}") from None
     except LabError as error:

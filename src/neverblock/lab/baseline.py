@@ -38,18 +38,25 @@ class Change:
     def moved(self, tolerance: float) -> bool:
         return abs(self.ratio - 1) > tolerance and self.apart
 
+    @property
+    def judgement(self) -> int:
+        """1: for the better; -1: for the worse; 0: neither, or the same."""
+        better = direction(self.metric, self.after.unit)
+        if self.after.median == self.before.median:
+            return 0
+        return better if self.after.median > self.before.median else -better
+
     def worse(self, tolerance: float) -> bool:
-        better = direction(self.metric)
-        return self.moved(tolerance) and (self.ratio - 1) * better < 0
+        return self.moved(tolerance) and self.judgement < 0
 
 
 def changes(before: Results, after: Results) -> list[Change]:
-    """Everything that both have."""
+    """Everything that both have, in the same unit."""
     found = []
     for experiment, metric in measured(after):
         old = summaries(before.rows, experiment, metric)
         for case, now in summaries(after.rows, experiment, metric).items():
-            if case in old:
+            if case in old and old[case].unit == now.unit:
                 found.append(Change(experiment, case, metric, old[case], now))
     return found
 

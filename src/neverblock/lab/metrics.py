@@ -1,26 +1,32 @@
-"""Which way a metric is better, for comparing a run with an older one."""
+"""Which way a metric is better: the one rule, for the report and for runs held against older ones.
 
-from typing import Final
+A metric that is listed here is as it is listed. Any other is as its unit says: of a rate more is
+better, a plain count is neither, and of all else (time, memory, work for each request) less is.
+"""
 
-#: More of it is better.
-MORE: Final = frozenset({"throughput", "clients answered"})
-#: Neither is: what a way to serve is like, not how good it is at it.
-NEITHER: Final = frozenset(
-    {
-        "calls that blocked",
-        "client busy",
-        "connections queued",
-        "served at once",
-        "stalls told with the line",
-        "processes",
-        "threads",
-        "events",
-        "descriptors handed in",
-        "descriptors looked at",
-    }
-)
+from typing import Final, Literal, TypeAlias
+
+#: 1: more is better; -1: less is better; 0: neither.
+Direction: TypeAlias = Literal[1, -1, 0]
+
+RATES: Final = frozenset({"1/s", "B/s"})
+COUNT: Final = "1"
+
+LISTED: Final[dict[str, Direction]] = {
+    "clients answered": 1,
+    "errors": -1,
+    # What a backend is like, and not how good it is at it: more events in one wake-up are fewer
+    # wake-ups.
+    "descriptors handed in": 0,
+    "descriptors looked at": 0,
+    "events": 0,
+}
 
 
-def direction(metric: str) -> int:
-    """1: more is better; -1: less is better; 0: neither."""
-    return 0 if metric in NEITHER else 1 if metric in MORE else -1
+def direction(metric: str, unit: str) -> Direction:
+    """Which way a metric that is counted in this unit is better."""
+    if metric in LISTED:
+        return LISTED[metric]
+    if unit in RATES:
+        return 1
+    return 0 if unit == COUNT else -1

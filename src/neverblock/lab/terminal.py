@@ -12,7 +12,7 @@ from rich.table import Table
 from neverblock.lab import words
 from neverblock.lab.baseline import Change, Pair, within
 from neverblock.lab.experiment import Case, Experiment
-from neverblock.lab.results import CaseKey, Results, Summary, key, summaries
+from neverblock.lab.results import CaseKey, Results, Summary, in_order, key, summaries
 from neverblock.lab.run import Run, Step
 
 #: Of a console that is no terminal: a log, a pipe.
@@ -92,7 +92,7 @@ def table(results: Results, experiment: Experiment) -> Table:
         if (medians := summaries(results.rows, experiment.name, metric))
     }
     cases = list(dict.fromkeys(case for each in found.values() for case in each))
-    items = [in_order(results, case) for case in cases]
+    items = [written(results, case) for case in cases]
     labels = list(dict.fromkeys(label for each in items for label, _ in each))
     numbers = [label for label in labels if all(numeric(dict(each).get(label)) for each in items)]
     texts = [label for label in labels if label not in numbers]
@@ -131,7 +131,7 @@ def plain(summary: Summary) -> str:
     return words.shown(summary.median, unit)
 
 
-def in_order(results: Results, case: CaseKey) -> list[tuple[str, Any]]:
+def written(results: Results, case: CaseKey) -> list[tuple[str, Any]]:
     """The items of a case in the order that they were written in."""
     for row in results.rows:
         if key(row.case) == case:
@@ -147,7 +147,7 @@ def order(values: Mapping[str, Any], labels: Sequence[str]) -> tuple[Any, ...]:
 def missing(results: Results) -> dict[tuple[str, str], list[str]]:
     """Cases by experiment and reason."""
     found: dict[tuple[str, str], list[str]] = {}
-    for each in results.missing:
+    for each in sorted(results.missing, key=in_order):
         found.setdefault((each.experiment, each.reason), []).append(name(each.case))
     return found
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverblock.lab.report import axis, palette, units
+from neverblock.lab import baseline
+from neverblock.lab.report import axis, palette, render, units, words
 from neverblock.lab.report.changes import changes
 from neverblock.lab.report.drawing import spread_out
 from neverblock.lab.report.series import picture
@@ -47,6 +49,11 @@ def chart(metric: str = "m", **more: object) -> Chart:
         (4.65225e-4, "s", "465 µs"),
         (2.0, "s", "2.00 s"),
         (0, "s", "0 s"),
+        (0, "B", "0 B"),
+        (0, "1/s", "0/s"),
+        (9.996e-4, "s", "1.00 ms"),
+        (999_600, "1/s", "1.00 M/s"),
+        (1023.9, "B", "1,020 B"),
         (1.1e-5, "s/request", "11.0 µs per request"),
         (30_120, "1/s", "30.1 k/s"),
         (95, "1/s", "95.0/s"),
@@ -61,6 +68,55 @@ def test_numbers_have_three_digits_that_count_and_a_unit(
     value: float, unit: str, text: str
 ) -> None:
     assert units.shown(value, unit) == text
+
+
+#: What the words before a unit's "per" are worth, by unit.
+WORTH = {
+    "s": {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0},
+    "B": {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
+    "1/s": {"/s": 1.0, "k/s": 1e3, "M/s": 1e6, "G/s": 1e9},
+    "1": {"": 1.0},
+}
+
+
+@given(
+    st.one_of(st.just(0.0), st.floats(1e-12, 1e15), st.floats(-1e15, -1e-12)),
+    st.sampled_from(list(WORTH)),
+    st.sampled_from(["", "/request"]),
+)
+def test_a_unit_is_never_larger_than_its_value(value: float, unit: str, per: str) -> None:
+    if unit.endswith("/s"):
+        per = ""
+    text = units.shown(value, unit + per)
+    found = re.fullmatch(r"(-?[\d.,]+(?:e-?\d+)?) ?(\S*?)(?: ?per request)?", text)
+    assert found is not None, text
+    number, worth = float(found[1].replace(",", "")), WORTH[unit][found[2]]
+    assert abs(number) >= 1 or worth == min(WORTH[unit].values()) or (number == 0 and worth == 1)
+    assert number * worth == pytest.approx(value, rel=0.0051, abs=0)
+
+
+def test_a_metric_is_better_one_way_in_tables_charts_and_comparisons() -> None:
+    one = results(
+        ({"n": 1, "model": "loop"}, "errors", "1", [0]),
+        ({"n": 1, "model": "pool"}, "errors", "1", [6]),
+        ({"n": 1, "model": "loop"}, "descriptors looked at", "1/wake-up", [1]),
+        ({"n": 1, "model": "pool"}, "descriptors looked at", "1/wake-up", [9]),
+    )
+    work, counts = tables(one, description(chart(series=("model",))))
+    assert [cell.best for _, [cell] in counts.groups[0].rows] == [True, False]
+    assert not work.marks
+    assert words.wish("errors", "1") == "lower is better"
+    assert words.wish("descriptors looked at", "1/wake-up") == ""
+    worse = dataclasses.replace(
+        one, rows=tuple(dataclasses.replace(row, value=row.value + 7) for row in one.rows)
+    )
+    found = changes(worse, one)
+    assert {(each.metric, each.judgement) for each in found.shown} == {
+        ("errors", "worse"), ("descriptors looked at", ""),
+    }  # fmt: skip
+    assert {change.metric for change in baseline.changes(one, worse) if change.worse(0.1)} == {
+        "errors"
+    }
 
 
 @given(AMOUNTS)
@@ -247,6 +303,72 @@ def test_the_best_of_a_column_is_marked_and_whatever_overlaps_with_it() -> None:
     assert not counts.marks
 
 
+def test_who_leaves_clients_waiting_is_not_the_best_of_those_who_do_not() -> None:
+    found = results(
+        ({"n": 9, "model": "loop"}, "latency p99", "s", [0.010]),
+        ({"n": 9, "model": "thread"}, "latency p99", "s", [0.020]),
+        ({"n": 9, "model": "iterative"}, "latency p99", "s", [0.001]),
+        ({"n": 9, "model": "loop"}, "errors", "1", [0]),
+        ({"n": 9, "model": "thread"}, "errors", "1", [0]),
+        ({"n": 9, "model": "iterative"}, "errors", "1", [8]),
+    )
+    speed, counts = tables(found, description(chart(series=("model",))))
+    for table in (speed, counts):
+        [group] = table.groups
+        assert [(name, cell.best) for name, [cell] in group.rows] == [
+            ("loop", True),
+            ("thread", table is counts),
+            ("iterative", False),
+        ]
+
+
+def test_what_is_less_than_nothing_does_not_bend_a_logarithmic_chart() -> None:
+    found = results(
+        ({"n": 1}, "m", "s", [1.0]), ({"n": 10}, "m", "s", [-5.0]), ({"n": 100}, "m", "s", [2.0])
+    )
+    [line] = picture(found, "e", chart(log_y=True)).lines
+    assert [point.x for point in line.points] == [1, 100]
+    [line] = picture(found, "e", chart()).lines
+    assert [point.x for point in line.points] == [1, 10, 100]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0, 500, 1000, 1500], ["0", "500", "1,000", "1,500"]),
+        ([100, 1000, 10_000], ["100", "1 k", "10 k"]),
+        ([0.1, 1, 1024], ["0.1", "1", "1,024"]),
+        ([0, 5e5, 1e6], ["0", "500 k", "1 M"]),
+    ],
+)
+def test_marks_of_an_axis_are_written_in_one_way(values: list[float], texts: list[str]) -> None:
+    assert units.ticks(values) == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("warmup", 0.5, "0.5 s"),
+        ("size", 1024, "1,024 B"),
+        ("connections", [1, 10_000], "1, 10,000"),
+        ("memory", 25_276_514_304, "23.5 GiB"),
+        ("quick", False, "no"),
+        ("peers", [], "none"),
+    ],
+)
+def test_settings_are_shown_as_they_were_set(name: str, value: object, text: str) -> None:
+    assert words.setting(name, value) == text
+
+
+def test_a_length_that_was_set_is_no_measurement() -> None:
+    assert "0.1 milliseconds" in render(
+        results(
+            ({"milliseconds": 0.1, "model": "loop"}, "m", "s", [1.0]),
+            ({"milliseconds": 0.1, "model": "pool"}, "m", "s", [2.0]),
+        )
+    )
+
+
 def test_what_changed_is_what_the_spread_does_not_explain() -> None:
     before = results(
         ({"n": 1}, "latency", "s", [0.010, 0.012]),
@@ -271,6 +393,15 @@ def test_what_changed_is_what_the_spread_does_not_explain() -> None:
         ("threads", "× 2", ""),
         ("throughput", "+50 %", "better"),
     ]
+
+
+def test_a_change_within_the_tolerance_is_none() -> None:
+    before = results(({"n": 1}, "latency", "s", [0.010]), ({"n": 2}, "latency", "s", [0.010]))
+    now = results(({"n": 1}, "latency", "s", [0.0105]), ({"n": 2}, "latency", "s", [0.012]))
+    assert [each.change for each in changes(now, before).shown] == ["+20 %", "+5 %"]
+    assert [each.change for each in changes(now, before, 0.1).shown] == ["+20 %"]
+    text = render(now, before, 0.1)
+    assert "changed by more than 10 % and their spread: 0 for the better, 1 for the worse" in text
 
 
 def test_a_run_has_not_changed_against_itself() -> None:

@@ -13,8 +13,8 @@ __all__ = ["NAME", "render", "write"]
 NAME: Final = "index.html"
 
 
-def render(results: Results, baseline: Results | None = None) -> str:
-    """The page as text; with an older run, what changed since.
+def render(results: Results, baseline: Results | None = None, tolerance: float = 0.0) -> str:
+    """The page as text; with an older run, what changed since by more than the tolerance, a share.
 
     Raises LabError where what draws the charts is not installed.
     """
@@ -26,11 +26,13 @@ def render(results: Results, baseline: Results | None = None) -> str:
         raise LabError(
             f"the report needs {error.name}, which is not installed: pip install 'neverblock[lab]'"
         ) from None
-    return page(results, baseline)
+    return page(results, baseline, tolerance)
 
 
-def write(results: Results, directory: Path, baseline: Results | None = None) -> Path:
+def write(
+    results: Results, directory: Path, baseline: Results | None = None, tolerance: float = 0.0
+) -> Path:
     """Put the page into a directory, whole or not at all. Raises OSError and LabError."""
     path = directory / NAME
-    write_file(path, render(results, baseline))
+    write_file(path, render(results, baseline, tolerance))
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 import altair
 
-from neverblock.lab.report import axis
+from neverblock.lab.report import axis, units
 from neverblock.lab.report.drawing import (
     GROUND,
     INK,
@@ -28,7 +28,7 @@ from neverblock.lab.report.drawing import (
 )
 from neverblock.lab.report.palette import Style, styles
 from neverblock.lab.report.series import Picture, label, named
-from neverblock.lab.report.units import Scale, scale, tick
+from neverblock.lab.report.units import Scale, scale
 from neverblock.lab.results import Summary
 
 ROW = 24.0
@@ -59,9 +59,9 @@ def bar_chart(picture: Picture, width: float) -> dict[str, Any]:
         top=6,
         bottom=44,
     )
-    kept = along.spaced(frame.width, width_of(map(tick, along.ticks)) + 8)
+    kept = along.spaced(frame.width, width_of(units.ticks(along.ticks)) + 8)
     x = altair.X("value:Q").scale(along.scale()).title(unit_of(unit, along))
-    marks = [tick(value) for value in kept]
+    marks = units.ticks(kept)
     x = x.axis(ticks(kept, marks, domain=False, ticks=False, titlePadding=6))
     rows = [_row(bar, unit, along, frame, room) for bar in bars]
     layers = [

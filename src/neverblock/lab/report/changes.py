@@ -1,6 +1,5 @@
-"""What changed between two runs: the medians whose spreads do not touch.
+"""What changed between two runs: the medians that moved, as lab/baseline.py judges it.
 
-- A change is better or worse only where the unit says which; else it is a change.
 - What only one of the two measured is counted, not judged.
 """
 
@@ -9,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, log
 
+from neverblock.lab import baseline
 from neverblock.lab.report.series import named
-from neverblock.lab.report.units import higher_is_better, scale
-from neverblock.lab.results import CaseKey, Results, Summary, summaries
+from neverblock.lab.report.units import scale
+from neverblock.lab.results import CaseKey, Results, key
 
 #: How many are shown; the rest is counted.
 MOST = 40
+JUDGED = {1: "better", -1: "worse", 0: ""}
+#: What is told of a machine and is never twice the same.
+PASSING = ("load average",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Change:
 class Changes:
     since: str
     """When the older run was started."""
+    tolerance: float
+    """The share past which a median has moved."""
     different: list[tuple[str, str, str]]
     """What else was different: name, before, now. Such figures are hard to compare."""
     shown: list[Change]
@@ -51,52 +56,41 @@ class Changes:
         return len(self.shown) + self.hidden
 
 
-def changes(now: Results, before: Results) -> Changes:
-    found: list[Change] = []
-    compared = new = gone = 0
-    for experiment, metric in {**_metrics(now), **_metrics(before)}:
-        after = summaries(now.rows, experiment, metric)
-        former = summaries(before.rows, experiment, metric)
-        new += len(after.keys() - former.keys())
-        gone += len(former.keys() - after.keys())
-        for case in after.keys() & former.keys():
-            compared += 1
-            one, other = former[case], after[case]
-            if one.unit == other.unit and (one.high < other.low or other.high < one.low):
-                found.append(_change(experiment, metric, case, one, other))
+def changes(now: Results, before: Results, tolerance: float = 0.0) -> Changes:
+    both = baseline.changes(before, now)
+    found = [_change(each) for each in both if each.moved(tolerance)]
     found.sort(key=lambda each: (-each.size, each.experiment, each.metric, each.case))
     return Changes(
         since=before.started,
+        tolerance=tolerance,
         different=_different(now, before),
         shown=found[:MOST],
         hidden=len(found[MOST:]),
-        compared=compared,
+        compared=len(both),
         better=sum(each.judgement == "better" for each in found),
         worse=sum(each.judgement == "worse" for each in found),
-        new=new,
-        gone=gone,
+        new=len(_measured(now) - _measured(before)),
+        gone=len(_measured(before) - _measured(now)),
     )
 
 
-def _metrics(results: Results) -> dict[tuple[str, str], None]:
-    return {(row.experiment, row.metric): None for row in results.rows}
+def _measured(results: Results) -> set[tuple[str, str, CaseKey]]:
+    return {(row.experiment, row.metric, key(row.case)) for row in results.rows}
 
 
-def _change(experiment: str, metric: str, case: CaseKey, one: Summary, other: Summary) -> Change:
-    fitting = scale(one.unit, [one.median, other.median])
-    higher = higher_is_better(one.unit)
-    up = other.median > one.median
-    ratio = other.median / one.median if one.median else inf
+def _change(change: baseline.Change) -> Change:
+    before, after = change.before, change.after
+    fitting = scale(before.unit, [before.median, after.median])
     return Change(
-        experiment=experiment,
-        metric=metric,
-        case=", ".join(named(part, value) for part, value in case),
-        before=fitting.number(one.median),
-        after=fitting.number(other.median),
+        experiment=change.experiment,
+        metric=change.metric,
+        case=", ".join(named(part, value) for part, value in change.case),
+        before=fitting.number(before.median),
+        after=fitting.number(after.median),
         unit=fitting.label,
-        change=_told(ratio),
-        judgement="" if higher is None else "better" if up == higher else "worse",
-        size=abs(log(ratio)) if 0 < ratio < inf else inf,
+        change=_told(change.ratio),
+        judgement=JUDGED[change.judgement],
+        size=abs(log(change.ratio)) if 0 < change.ratio < inf else inf,
     )
 
 
@@ -113,5 +107,5 @@ def _different(now: Results, before: Results) -> list[tuple[str, str, str]]:
         (name, str(one.get(name, "–")), str(other.get(name, "–")))
         for one, other in ((before.machine, now.machine), (before.versions, now.versions))
         for name in dict.fromkeys([*one, *other])
-        if one.get(name) != other.get(name)
+        if one.get(name) != other.get(name) and name not in PASSING
     ]

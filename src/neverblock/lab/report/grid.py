@@ -9,6 +9,7 @@ from typing import Any
 
 import altair
 
+from neverblock.lab.metrics import direction
 from neverblock.lab.report.drawing import (
     INK,
     MUTED,
@@ -22,7 +23,7 @@ from neverblock.lab.report.drawing import (
     width_of,
 )
 from neverblock.lab.report.series import Picture, named, number_of
-from neverblock.lab.report.units import exact, higher_is_better, scale, shown
+from neverblock.lab.report.units import scale, setting, shown
 from neverblock.lab.results import Scalar
 
 ROW = 44.0
@@ -53,7 +54,7 @@ def grid_chart(picture: Picture, width: float) -> dict[str, Any]:
     if picture.numeric:
         # What the numbers count stands once, before them.
         for head, x in zip(heads, xs, strict=True):
-            head["text"] = exact(number_of(x))
+            head["text"] = setting(number_of(x))
     names = [
         {"x": -8, "y": (n + 0.5) * ROW, "text": clipped(line.name, room), "says": line.name}
         for n, line in enumerate(picture.lines)
@@ -95,7 +96,7 @@ def grid_chart(picture: Picture, width: float) -> dict[str, Any]:
 
 def _cells(picture: Picture, xs: list[Scalar], column: float) -> list[dict[str, Any]]:
     unit = scale(picture.chart.unit, [each.median for each in picture.summaries])
-    higher = higher_is_better(picture.chart.unit) is not False
+    higher = direction(picture.chart.metric, picture.chart.unit) >= 0
     cells = []
     for across, x in enumerate(xs):
         found = [(down, line, line.at(x)) for down, line in enumerate(picture.lines)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair
 
-from neverblock.lab.report import axis
+from neverblock.lab.report import axis, units
 from neverblock.lab.report.drawing import (
     GROUND,
     INK,
@@ -42,7 +42,7 @@ def line_chart(picture: Picture, width: float) -> dict[str, Any]:
     ]
     across = axis.of_settings(map(number_of, picture.xs), logarithmic=picture.chart.log_x)
     up = axis.of_values(values, logarithmic=picture.chart.log_y)
-    marks = [tick(value) for value in up.ticks]
+    marks = units.ticks(up.ticks)
     named = len(picture.lines) > 1
     room = min(width * 0.36, width_of(line.name for line in picture.lines)) if named else 0
     left = width_of(marks) + 8
@@ -55,9 +55,9 @@ def line_chart(picture: Picture, width: float) -> dict[str, Any]:
         top=30,
         bottom=44,
     )
-    kept = across.spaced(frame.width, width_of(map(tick, across.ticks)) + 4)
+    kept = across.spaced(frame.width, width_of(units.ticks(across.ticks)) + 4)
     x = altair.X("x:Q").scale(across.scale()).title(titled(picture.chart.x, across))
-    x = x.axis(ticks(kept, [tick(value) for value in kept], grid=False, tickSize=4, titlePadding=6))
+    x = x.axis(ticks(kept, units.ticks(kept), grid=False, tickSize=4, titlePadding=6))
     y = altair.Y("y:Q").scale(up.scale()).title(None)
     y = y.axis(ticks(up.ticks, marks, domain=False, ticks=False, labelPadding=8))
     points = [point for line in picture.lines for point in _points(line, unit)]

@@ -22,7 +22,7 @@ from neverblock.lab.report.series import Picture, picture
 from neverblock.lab.report.svg import svg
 from neverblock.lab.report.tables import Table, tables
 from neverblock.lab.report.units import shown
-from neverblock.lab.results import Description, Results, Verdict
+from neverblock.lab.results import Description, Results, Verdict, in_order
 
 #: Each chart is drawn for a screen and for a phone; the page shows the one that fits.
 WIDTHS = {"wide": 600.0, "narrow": 320.0}
@@ -49,7 +49,7 @@ class Section:
         return self.verdicts[0].title if self.verdicts else self.description.title
 
 
-def page(results: Results, baseline: Results | None = None) -> str:
+def page(results: Results, baseline: Results | None = None, tolerance: float = 0.0) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -62,7 +62,7 @@ def page(results: Results, baseline: Results | None = None) -> str:
     return environment.get_template("page.html").render(
         results=results,
         sections=list(_sections(results)),
-        changes=changes(results, baseline) if baseline else None,
+        changes=changes(results, baseline, tolerance) if baseline else None,
         rounds=max((row.round for row in results.rows), default=0),
         light=_colours(palette.LIGHT),
         dark=_colours(palette.DARK),
@@ -77,7 +77,7 @@ def _colours(colours: tuple[str, ...]) -> str:
 def _sections(results: Results) -> Iterator[Section]:
     for number, description in enumerate(_descriptions(results)):
         missing: dict[str, list[str]] = {}
-        for lack in results.missing:
+        for lack in sorted(results.missing, key=in_order):
             if lack.experiment == description.name:
                 missing.setdefault(lack.reason, []).append(words.case_of(lack.case))
         yield Section(
@@ -124,5 +124,5 @@ def _figure(shown_here: Picture, name: str) -> Figure:
         )
         for size, width in WIDTHS.items()
     ]
-    note = "; ".join(filter(None, [chart.metric, words.direction(chart.unit)]))
+    note = "; ".join(filter(None, [chart.metric, words.wish(chart.metric, chart.unit)]))
     return Figure(chart.title, note, drawings)

@@ -1,5 +1,6 @@
 """What a chart shows: the cases it names, as lines of points, each a median with its spread.
 
+- What is less than nothing has no place on a logarithmic axis: it stands in the table alone.
 - Two cases never share a point: what tells them apart beyond the chart's own words is added to
   their names.
 - Lines and places on the axis are in one order on the whole page: well-known names first, then by
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from neverblock.lab.report.palette import KNOWN, Style, styles
-from neverblock.lab.report.units import exact
+from neverblock.lab.report.units import setting
 from neverblock.lab.results import Case, Chart, Results, Scalar, Summary, summaries
 
 
@@ -57,7 +58,9 @@ def picture(results: Results, experiment: str, chart: Chart) -> Picture:
     found = {
         key: summary
         for key, summary in summaries(results.rows, experiment, chart.metric).items()
-        if chart.x in dict(key) and matches(dict(key), chart.where)
+        if chart.x in dict(key)
+        and matches(dict(key), chart.where)
+        and (summary.median >= 0 or not chart.log_y)
     }
     cases = [dict(key) for key in found]
     parts = telling(cases, chart.x, chart.series)
@@ -105,7 +108,7 @@ def named(part: str, value: Scalar) -> str:
         return f"without {part}"
     if not is_number(value):
         return str(value)
-    return f"{exact(number_of(value))} {part.removesuffix('s') if value == 1 else part}"
+    return f"{setting(number_of(value))} {part.removesuffix('s') if value == 1 else part}"
 
 
 def label(key: tuple[str, ...]) -> str:

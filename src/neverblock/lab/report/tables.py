@@ -2,7 +2,8 @@
 
 - Metrics of one kind stand in one table; each column has one unit.
 - The best of a column is marked among the cases that share a place on the axis, and so is whatever
-  cannot be told from it: whose spread overlaps with the best one's.
+  cannot be told from it: whose spread overlaps with the best one's. Who made errors, where others
+  made none, is not among them: whoever leaves clients waiting is quick with the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from neverblock.lab.metrics import direction
 from neverblock.lab.report.series import (
     label,
     name_of,
@@ -19,8 +21,17 @@ from neverblock.lab.report.series import (
     same,
     telling,
 )
-from neverblock.lab.report.units import exact, higher_is_better, scale
-from neverblock.lab.results import Case, Chart, Description, Results, Summary, key, summaries
+from neverblock.lab.report.units import exact, scale
+from neverblock.lab.results import (
+    Case,
+    CaseKey,
+    Chart,
+    Description,
+    Results,
+    Summary,
+    key,
+    summaries,
+)
 
 KINDS = {
     "speed": "Throughput and time",
@@ -96,16 +107,23 @@ def _table(results: Results, description: Description, title: str, metrics: list
         fitting = scale(unit, medians)
         columns.append(Column(metric, fitting.label))
         numbers[metric] = exact if unit == "1" else fitting.number
+    failing = _failing(results, description)
     groups = []
     for place in ordered(case.get(x) for case in cases):
         here = [case for case in cases if same(case.get(x), place)]
         group = Group(named(x, place) if x else "")
-        best = {metric: _best(found[metric].get(key(case)) for case in here) for metric in metrics}
+        good = [case for case in here if key(case) not in failing] or here
+        among = {metric: here if metric == "errors" else good for metric in metrics}
+        best = {
+            metric: _best(metric, (found[metric].get(key(case)) for case in among[metric]))
+            for metric in metrics
+        }
         for case in sorted(here, key=lambda case: rank(name_of(case, parts))):
             cells = []
             for metric in metrics:
                 summary = found[metric].get(key(case))
-                cells.append(_cell(summary, best[metric], numbers[metric]))
+                leading = best[metric] if case in among[metric] else None
+                cells.append(_cell(summary, leading, numbers[metric]))
             group.rows.append((label(name_of(case, parts)) or group.title, cells))
         groups.append(group)
     if all(len(group.rows) == 1 for group in groups):
@@ -116,6 +134,11 @@ def _table(results: Results, description: Description, title: str, metrics: list
         groups = [Group("", rows)]
     marks = any(cell.best for group in groups for _, cells in group.rows for cell in cells)
     return Table(title, ", ".join(parts) or x, columns, groups, marks)
+
+
+def _failing(results: Results, description: Description) -> set[CaseKey]:
+    found = summaries(results.rows, description.name, "errors")
+    return {case for case, summary in found.items() if summary.median > 0}
 
 
 def _joined(title: str, name: str) -> str:
@@ -134,15 +157,15 @@ def _series(charts: tuple[Chart, ...]) -> list[str]:
     return list(dict.fromkeys(part for chart in charts for part in chart.series))
 
 
-def _best(found: Iterable[Summary | None]) -> Summary | None:
+def _best(metric: str, found: Iterable[Summary | None]) -> Summary | None:
     """None where nothing is better than anything, or there is one thing only."""
     known = [each for each in found if each is not None]
     if len(known) < 2:
         return None
-    higher = higher_is_better(known[0].unit)
-    if higher is None:
+    better = direction(metric, known[0].unit)
+    if not better:
         return None
-    best = (max if higher else min)(known, key=lambda each: each.median)
+    best = max(known, key=lambda each: each.median * better)
     return None if all(_alike(each, best) for each in known) else best
 
 

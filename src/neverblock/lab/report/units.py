@@ -40,8 +40,16 @@ def scale(unit: str, values: Iterable[float]) -> Scale:
 
 
 def _fitting(steps: tuple[tuple[float, str], ...], value: float) -> tuple[float, str]:
-    fitting = [step for step in steps if step[0] <= value * 1.0000001]
-    return fitting[-1] if fitting else steps[0] if value else steps[-1]
+    """The largest unit that a value has one of, also as it will be rounded; for 0 the plain one."""
+    if not value:
+        return next(step for step in steps if step[0] == 1)
+    reached = max(value, _rounded(value))
+    return next((step for step in reversed(steps) if step[0] <= reached), steps[0])
+
+
+def _rounded(value: float) -> float:
+    """To three significant digits."""
+    return float(f"{value:.3g}")
 
 
 def _per(what: str) -> str:
@@ -63,13 +71,27 @@ def exact(value: float) -> str:
     return f"{int(value):,}" if value == int(value) and abs(value) < 1e9 else number(value)
 
 
+def setting(value: float) -> str:
+    """What was set and not measured, as it was written: "0.1", "10,000"."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
+
+
 def number(value: float) -> str:
     """Three significant digits, thousands apart: "12,300", "1.02", "0.0041", "0"."""
     if value == 0:
         return "0"
-    rounded = float(f"{value:.3g}")
+    rounded = _rounded(value)
     decimals = max(0, 2 - floor(log10(abs(rounded))))
     return f"{rounded:,.{decimals}f}" if decimals <= 6 else f"{rounded:.2e}"
+
+
+def ticks(values: Iterable[float]) -> list[str]:
+    """Those of an axis, thousands written in one way on all of it."""
+    known = list(values)
+    thousands = [value for value in known if abs(value) >= 1000]
+    if any(value % 1000 for value in thousands) and max(map(abs, thousands)) < 1e4:
+        return [f"{value:,.0f}" if value in thousands else tick(value) for value in known]
+    return [tick(value) for value in known]
 
 
 def tick(value: float) -> str:
@@ -84,10 +106,3 @@ def tick(value: float) -> str:
 def ratio(value: float) -> str:
     """How many times: "1.3", "12", "250"."""
     return f"{value:.2g}" if value < 10 else f"{float(f'{value:.2g}'):,.0f}"
-
-
-def higher_is_better(unit: str) -> bool | None:
-    """None where neither is: a plain count."""
-    if unit in ("1/s", "B/s"):
-        return True
-    return None if unit == "1" else False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from neverblock.lab import metrics
+from neverblock.lab.report import units
 from neverblock.lab.report.series import Picture, named
-from neverblock.lab.report.units import higher_is_better, shown
+from neverblock.lab.report.units import shown
 from neverblock.lab.results import Case, Scalar
 
 
@@ -43,14 +45,17 @@ def _where(picture: Picture, name: str, x: Scalar) -> str:
     return f"{name}, {place}" if len(picture.lines) > 1 else place
 
 
-def direction(unit: str) -> str:
+def wish(metric: str, unit: str) -> str:
     """What a reader should wish for."""
-    higher = higher_is_better(unit)
-    return "" if higher is None else "higher is better" if higher else "lower is better"
+    return {1: "higher is better", -1: "lower is better", 0: ""}[metrics.direction(metric, unit)]
 
 
 def case_of(case: Case) -> str:
     return ", ".join(named(part, value) for part, value in case.items()) or "all of it"
+
+
+#: Of settings, by name.
+UNITS = {"duration": "s", "warmup": "s", "size": "B"}
 
 
 def setting(name: str, value: object) -> str:
@@ -58,7 +63,9 @@ def setting(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return shown(value, "B") if name.startswith("memory") else shown(value, "1")
+        if name.startswith("memory"):
+            return shown(value, "B")
+        return f"{units.setting(value)} {UNITS.get(name, '')}".rstrip()
     if isinstance(value, list | tuple):
         return ", ".join(setting(name, each) for each in value) or "none"
     if isinstance(value, dict):
