@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -144,6 +145,28 @@ def test_a_call_of_the_c_library_is_not_cut_short() -> None:
     assert left == [0]
     assert found[-1].duration > 0.9
     assert sum(sample.count for sample in found[-1].samples) > 2
+
+
+def test_a_reporter_that_waits_for_a_lock_has_the_gil_all_the_same(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    held = threading.Lock()
+    found: list[Stall] = []
+
+    def told(stall: Stall) -> None:
+        with held:
+            found.append(stall)
+
+    async def main() -> None:
+        with held:
+            for _ in range(3):
+                time.sleep(0.3)
+                await asyncio.sleep(0)
+        while len(found) < 2:
+            await asyncio.sleep(0.005)
+
+    neverblock.run(main(), watch=Watch(threshold=THRESHOLD, on_stall=told))
+    assert "GIL held" not in capfd.readouterr().err
 
 
 def test_a_thread_that_blocks_every_signal_is_watched_as_well() -> None:

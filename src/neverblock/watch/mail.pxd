@@ -95,9 +95,9 @@ cdef inline Event *take(Mail *self) noexcept nogil:
     return event
 
 
-# `gil` is where threads wait for the GIL; 0: not known.
-cdef inline bint waits_for_gil(const Event *event, unsigned long gil) noexcept nogil:
-    cdef unsigned long where = event.call.arguments[0]
+# Whether that is a wait for the GIL; `gil` is where threads wait for it; 0: not known.
+cdef inline bint at_gil(const Call *call, unsigned long gil) noexcept nogil:
+    cdef unsigned long where = call.arguments[0]
     return (
-        event.call.number == SYS_futex and gil != 0
+        call.number == SYS_futex and gil != 0
         and (where - gil if where > gil else gil - where) < GIL_SIZE)

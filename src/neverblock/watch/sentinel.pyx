@@ -20,7 +20,7 @@ from neverblock.watch.bell cimport (
     pthread_mutex_lock, pthread_mutex_unlock, pthread_t, rest, ring,
 )
 from neverblock.watch.kernel cimport Call, call_of, halted, nb_call_name
-from neverblock.watch.mail cimport Event, discard, take, waits_for_gil
+from neverblock.watch.mail cimport Event, at_gil, discard, take
 from neverblock.watch.outside cimport Outside, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport own_thread
 from neverblock.watch.scheduling cimport stopped, unscheduled
@@ -297,7 +297,9 @@ cdef class Sentinel:
             while state.mail.first is NULL and not state.bells.ended:
                 nb_bell_wait(&state.bells.post, &state.bells.mutex, -1)
             pthread_mutex_unlock(&state.bells.mutex)
+            nb_set_flag(&state.coming, 1)
             heard = now()
+        nb_set_flag(&state.coming, 0)
         waited = now() - heard
         pthread_mutex_lock(&state.bells.mutex)
         event = take(&state.mail)
@@ -322,7 +324,7 @@ cdef class Sentinel:
                 "in_call": event.call.number >= 0,
                 "faulting": event.call.number == -1,
                 "arguments": [event.call.arguments[i] for i in range(6)],
-                "on_gil": bool(waits_for_gil(event, state.gil)),
+                "on_gil": bool(at_gil(&event.call, state.gil)),
                 "gil_wait": waited,
                 "thread": event.thread,
                 "busy": event.busy,

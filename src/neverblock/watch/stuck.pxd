@@ -10,7 +10,7 @@ from neverblock.watch.kernel cimport (
     RUNNING, UNKNOWN, Call, SYS_futex, Threads, Usage, all_threads, any_starving, busiest,
     call_of,
 )
-from neverblock.watch.mail cimport Event, discard, enclose, new_event, post
+from neverblock.watch.mail cimport Event, at_gil, discard, enclose, new_event, post
 from neverblock.watch.sampler cimport own_thread, sample
 from neverblock.watch.shares cimport Baseline, in_all, used_since
 from neverblock.watch.tally cimport count, forget, prolong
@@ -42,7 +42,7 @@ cdef inline void report(
     forget(&self.tallies)
     if self.found.sampled:
         tally(self, &self.found.stack, moment - began)
-    if not taken(self, beat):
+    if not taken(self, beat) and stuck(self, beat):
         if self.found.busy and self.found.busy_stack.count == 0 and self.samples:
             # It had no CPU to answer on.
             sample(self.found.busy, NULL, &self.found.busy_stack, 3 * PATIENCE)
@@ -146,18 +146,19 @@ cdef inline void tally(Watched *self, const Stack *stack, double seconds) noexce
 
 
 # Whether the reporter gets the GIL, in five of the intervals that Python's threads have. While it
-# waits for a CPU, or for something else, that is not counted.
+# waits for a CPU, or for something else (a lock, in a program's on_stall), that is not counted.
 cdef inline bint taken(Watched *self, unsigned long long beat) noexcept nogil:
     cdef Call call
     cdef double end = now() + 0.025
+    cdef bint coming
     while now() < end:
         pause(self, 0.001)
         if nb_flag(&self.mail.queued) == 0:
             return True
+        coming = nb_flag(&self.coming)
         call_of(self.reporter, &call)
-        if call.number == SYS_futex:
-            if nb_flag(&self.mail.queued):
-                self.gil = call.arguments[0]
-        elif call.number != UNKNOWN and stuck(self, beat):
+        if call.number == SYS_futex and coming and nb_flag(&self.coming):
+            self.gil = call.arguments[0]
+        elif call.number != UNKNOWN and not at_gil(&call, self.gil) and stuck(self, beat):
             end = now() + 0.025
     return False

@@ -76,6 +76,7 @@ cdef struct Watched:
     unsigned long long stalls
     int *collecting         # the thread that runs the garbage collector; 0: none
     unsigned long gil       # where a thread waits that waits for the GIL; 0: not seen yet
+    int coming              # the reporter has been woken, and waits for nothing but the GIL
     Turn turn
     Lasting lasting
     double late             # by a stop of the process, at the last look

@@ -8,7 +8,7 @@ from posix.unistd cimport getpid, write
 from neverblock.watch.bell cimport pthread_mutex_lock, pthread_mutex_unlock
 from neverblock.watch.json_text cimport Object, add_false, add_number, add_string, close_line
 from neverblock.watch.kernel cimport nb_call_name
-from neverblock.watch.mail cimport Event, waits_for_gil
+from neverblock.watch.mail cimport Event, at_gil
 from neverblock.watch.text cimport NAME, begins, file_of, function_of, own_line, source_line
 from neverblock.watch.walker cimport Stack, copy
 from neverblock.watch.watched cimport Watched
@@ -74,7 +74,7 @@ cdef inline void find_cause(Watched *self, const Event *event, Words *words) noe
         words.cause = b"garbage collection"
     elif event.used.cpu + event.used.queued >= lasted / 2:
         words.cause = b"computing in C, GIL held"
-    elif waits_for_gil(event, self.gil):
+    elif at_gil(&event.call, self.gil):
         words.cause = b"waiting for the GIL"
         line = -1
         if event.busy:
