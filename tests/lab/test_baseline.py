@@ -6,7 +6,7 @@ import pytest
 
 from neverblock.lab.baseline import changes, gone, pairs, within
 from neverblock.lab.results import Missing, Results, Row, key
-from neverblock.lab.run import limited
+from neverblock.lab.run import limited, varied
 
 
 def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()) -> Results:
@@ -86,3 +86,24 @@ def test_it_is_told_where_clients_had_no_time_to_spare() -> None:
     [told] = limited(busy.rows)
     assert told.startswith("in 1 case the clients' core was busy")
     assert limited(results(({"a": 1}, "client busy", [0.5])).rows) == []
+
+
+def test_it_is_told_where_rounds_do_not_agree() -> None:
+    def run(spread: float, wild: int) -> list[str]:
+        steady = [({"n": n}, "throughput", [100.0, 100 + spread]) for n in range(wild, 10)]
+        found = [({"n": n}, "throughput", [100.0, 300.0]) for n in range(wild)]
+        return varied(results(*steady, *found).rows)
+
+    assert run(10, 0) == []
+    assert run(10, 1) == []
+    [told] = run(10, 2)
+    assert told.startswith("2 of 10 figures vary by more than half")
+    [told] = run(30, 0)
+    assert told == "rounds differ: from lowest to highest a figure typically varies by 26%"
+    assert varied(results(({"a": 1}, "throughput", [1.0])).rows) == ["one round only"]
+
+
+def test_cases_are_told_as_they_were_written() -> None:
+    case = {"model": "loop", "backend": "epoll", "connections": 10}
+    [change] = changes(results((case, "m", [1.0])), results((case, "m", [2.0])))
+    assert list(change.written) == ["model", "backend", "connections"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from neverblock.lab.metrics import direction
-from neverblock.lab.results import CaseKey, Results, Summary, summaries
+from neverblock.lab.results import Case, CaseKey, Results, Summary, key, summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Change:
 
     experiment: str
     case: CaseKey
+    written: Case
+    """The same in the order that it was written in, for people."""
     metric: str
     before: Summary
     after: Summary
@@ -53,11 +55,12 @@ class Change:
 def changes(before: Results, after: Results) -> list[Change]:
     """Everything that both have, in the same unit."""
     found = []
+    written = {key(row.case): row.case for row in after.rows}
     for experiment, metric in measured(after):
         old = summaries(before.rows, experiment, metric)
         for case, now in summaries(after.rows, experiment, metric).items():
             if case in old and old[case].unit == now.unit:
-                found.append(Change(experiment, case, metric, old[case], now))
+                found.append(Change(experiment, case, written[case], metric, old[case], now))
     return found
 
 

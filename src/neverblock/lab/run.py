@@ -31,6 +31,9 @@ from neverblock.lab.settings import Settings
 
 #: Spread of a metric over its rounds past which it is told that figures vary: typical, of all.
 SPREAD: Final = 0.2
+#: Spread of a figure past which it is wild, and the share of such figures that is told.
+WIDE: Final = 0.5
+MANY: Final = 0.1
 #: The share of a core from which on a client has no time to spare.
 BUSY: Final = 0.95
 
@@ -201,7 +204,15 @@ def varied(rows: Sequence[Row]) -> list[str]:
             spreads += [summary.spread for summary in found if summary.rounds > 1]
     if not spreads:
         return [] if not rows or max(row.round for row in rows) > 1 else ["one round only"]
-    typical = median(spreads)
-    if typical <= SPREAD:
-        return []
-    return [f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}"]
+    typical, wild = median(spreads), sum(spread > WIDE for spread in spreads)
+    told = []
+    if typical > SPREAD:
+        told.append(
+            f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}"
+        )
+    if wild > MANY * len(spreads):
+        told.append(
+            f"{wild} of {len(spreads)} figures vary by more than half from round to round: look at "
+            f"their spread before you trust a difference"
+        )
+    return told

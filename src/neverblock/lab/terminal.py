@@ -179,7 +179,7 @@ def show_changes(
             made.add_row(
                 "[red]worse[/red]" if each.worse(tolerance) else "",
                 each.experiment,
-                escape(name(each.case)),
+                escape(name(each.written)),
                 each.metric,
                 words.shown(each.before.median, each.before.unit),
                 words.shown(each.after.median, each.after.unit),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neverblock.lab.report import write
 from tests.lab.report.browser import Tab, browser
 from tests.lab.report.samples import full
 from tests.servers.tools import tool
@@ -93,6 +95,17 @@ def test_dark_and_light_are_the_readers_choice(tab: Tab) -> None:
     tab.show(width=1280, dark=True)
     dark = colours(tab)
     assert all(light[part] != dark[part] for part in light)
+
+
+def test_the_names_of_what_changed_leave_room_on_a_phone(tab: Tab, tmp_path: Path) -> None:
+    before = full()
+    rows = tuple(dataclasses.replace(row, value=row.value * 2) for row in before.rows)
+    tab.show(width=375)
+    tab.open(write(before, tmp_path, dataclasses.replace(before, rows=rows)))
+    widths = tab.ask("[...document.querySelectorAll('#changes tbody th')].map(e => e.offsetWidth)")
+    assert len(widths) > 10
+    assert max(widths) < 375 / 2
+    assert tab.ask(WIDER) == 0
 
 
 def colours(tab: Tab) -> dict[str, Any]:

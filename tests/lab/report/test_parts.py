@@ -388,6 +388,7 @@ def test_what_changed_is_what_the_spread_does_not_explain() -> None:
     assert (found.compared, found.clear, found.new, found.gone) == (4, 3, 1, 1)
     assert (found.better, found.worse) == (1, 1)
     assert found.different == [("python", "–", "3.13")]
+    # The worse one first.
     assert [(each.metric, each.change, each.judgement) for each in found.shown] == [
         ("latency", "× 3.82", "worse"),
         ("threads", "× 2", ""),

@@ -33,6 +33,8 @@ from neverblock.lab.results import Summary
 
 ROW = 24.0
 HEADING = 26.0
+#: What names may take of a narrow chart.
+LEAST = 148.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def bar_chart(picture: Picture, width: float) -> dict[str, Any]:
     ends = [value / unit.factor for bar in bars for value in (bar.summary.low, bar.summary.high)]
     along = axis.of_values(ends, logarithmic=picture.chart.log_y)
     values = [unit.number(bar.summary.median) for bar in bars]
-    room = min(width * 0.36, width_of(bar.name for bar in bars))
+    room = min(max(width * 0.36, LEAST), width_of(bar.name for bar in bars))
     frame = Frame(
         width=width - room - 12 - width_of(values) - 10,
         height=height,

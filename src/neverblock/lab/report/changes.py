@@ -1,5 +1,6 @@
 """What changed between two runs: the medians that moved, as lab/baseline.py judges it.
 
+- What became worse comes first, what changed most before the rest.
 - What only one of the two measured is counted, not judged.
 """
 
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from math import inf, log
 
 from neverblock.lab import baseline
-from neverblock.lab.report.series import named
 from neverblock.lab.report.units import scale
+from neverblock.lab.report.words import case_of
 from neverblock.lab.results import CaseKey, Results, key
 
 #: How many are shown; the rest is counted.
@@ -59,7 +60,11 @@ class Changes:
 def changes(now: Results, before: Results, tolerance: float = 0.0) -> Changes:
     both = baseline.changes(before, now)
     found = [_change(each) for each in both if each.moved(tolerance)]
-    found.sort(key=lambda each: (-each.size, each.experiment, each.metric, each.case))
+    found.sort(
+        key=lambda each: (
+            each.judgement != "worse", -each.size, each.experiment, each.metric, each.case,
+        )
+    )  # fmt: skip
     return Changes(
         since=before.started,
         tolerance=tolerance,
@@ -84,7 +89,7 @@ def _change(change: baseline.Change) -> Change:
     return Change(
         experiment=change.experiment,
         metric=change.metric,
-        case=", ".join(named(part, value) for part, value in change.case),
+        case=case_of(change.written),
         before=fitting.number(before.median),
         after=fitting.number(after.median),
         unit=fitting.label,

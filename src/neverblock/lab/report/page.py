@@ -57,7 +57,7 @@ def page(results: Results, baseline: Results | None = None, tolerance: float = 0
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, date=words.date)
+    environment.filters.update(shown=shown, date=words.date, count="{:,}".format)
     environment.globals.update(setting=words.setting)
     return environment.get_template("page.html").render(
         results=results,
