@@ -29,10 +29,12 @@ class Entrance(type):
     make: Maker
     made: type
     uses = 0  # loops made so far: a test that makes none says nothing about the loop
+    free = 0  # those of them that were given no selector: a test without one suits any backend
 
     def __call__(cls, selector: selectors.BaseSelector | None = None) -> Any:
         loop = cls.make(selector)
         cls.uses += 1
+        cls.free += selector is None
         return loop
 
     def __instancecheck__(cls, instance: object) -> bool:

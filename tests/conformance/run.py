@@ -5,7 +5,8 @@
     python tests/conformance/run.py --backends poll -k sendfile
     python tests/conformance/run.py --loop uvloop            any loop: MODULE or MODULE:FACTORY
 
-Each module runs on each backend in a process of its own. A test that fails is run again alone: if
+Each module runs on each backend in a process of its own; a test that passes without a loop that
+has the backend, on one backend only. A test that fails is run again alone: if
 it passes then it is named as flaky. What fails still, and what is skipped, is run on asyncio's own
 loop too: only what asyncio's loop passes is held against ours, and a skip must be a skip there as
 well. Failures that may be stand in expected.toml with their reasons.
@@ -21,6 +22,7 @@ import signal
 import sys
 from dataclasses import asdict
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import click
@@ -74,23 +76,52 @@ def short(name: str) -> str:
     return name.removeprefix(PREFIX)
 
 
-def run_all(jobs: list[Job], settings: Settings, workers: int) -> Results:
-    """Runs the jobs in parallel, the long ones first, with a line for each that ends."""
+def run_all(
+    modules: list[str], loop: str, backends: list[str], settings: Settings, workers: int
+) -> Results:
+    """Runs the modules in parallel, the long ones first, with a line for each that ends.
+
+    On the first backend all tests, on the others those that the backend can make a difference to.
+    """
     rank = {PREFIX + name: number for number, name in enumerate(LONGEST)}
-    jobs = sorted(jobs, key=lambda job: rank.get(job.module, len(rank)))
     results: Results = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(run_job, job, settings): job for job in jobs}
-        for done in concurrent.futures.as_completed(running):
-            job, report = running[done], done.result()
-            results[job.backend, job.module] = report
-            count = collections.Counter(result.outcome for result in report.results.values())
-            said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(count.items()))
-            click.echo(
-                f"[{len(results):3}/{len(jobs)}] {job.backend:6} {short(job.module):24} "
-                f"{report.seconds:5.1f} s  {said or 'not run: ' + report.not_run}"
+        running = {
+            pool.submit(run_job, job, settings): job
+            for job in sorted(
+                (Job(module, loop, backends[0]) for module in modules),
+                key=lambda job: rank.get(job.module, len(rank)),
             )
+        }
+        while running:
+            ended, _ = concurrent.futures.wait(
+                running, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for done in ended:
+                job, report = running.pop(done), done.result()
+                results[job.backend, job.module] = report
+                print_report(job, report)
+                if job.backend == backends[0] and (tests := concerned(report)):
+                    for backend in backends[1:]:
+                        other = Job(job.module, loop, backend, tests)
+                        running[pool.submit(run_job, other, settings)] = other
     return results
+
+
+def concerned(report: Report) -> tuple[str, ...]:
+    """The tests that another backend may make a difference to."""
+    return tuple(
+        test for test, result in report.results.items() if result.free or result.outcome == "failed"
+    )
+
+
+def print_report(job: Job, report: Report) -> None:
+    count = collections.Counter(result.outcome for result in report.results.values())
+    said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(count.items()))
+    click.echo(
+        f"{job.backend:6} {short(job.module):24} "
+        f"{report.seconds:5.1f} s  {said or 'not run: ' + report.not_run}"
+    )
 
 
 def run_again(loop: str, results: Results, settings: Settings, expected: list[Expected]) -> Results:
@@ -114,9 +145,9 @@ def run_again(loop: str, results: Results, settings: Settings, expected: list[Ex
     return again
 
 
-def run_stock(results: Results, again: Results, settings: Settings) -> Results:
+def run_stock(results: Results, again: Results, settings: Settings, workers: int) -> Results:
     """Runs what did not pass on asyncio's own loop, with the backend's selector."""
-    stock: Results = {}
+    jobs: dict[tuple[str, str], Job] = {}
     for (backend, module), report in results.items():
         second = again.get((backend, module), Report()).results
         tests = tuple(
@@ -128,8 +159,11 @@ def run_stock(results: Results, again: Results, settings: Settings) -> Results:
         )
         if tests or report.not_run:
             selector = backend if backend in SELECTORS else "epoll"
-            stock[backend, module] = run_job(Job(module, "asyncio", selector, tests), settings)
-    return stock
+            jobs[backend, module] = Job(module, "asyncio", selector, tests)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return dict(
+            zip(jobs, pool.map(partial(run_job, settings=settings), jobs.values()), strict=True)
+        )
 
 
 def judge_all(
@@ -188,6 +222,7 @@ def print_verdicts(verdicts: dict[str, dict[str, Verdict]], results: Results) ->
         here = sum(verdict.kind == "passed" for verdict in using)
         click.echo(f"{backend:8}{len(tests):7}{passed:8}   {len(using):20}{here:8}")
     click.echo("(the other tests make no loop, or one of asyncio's base classes: they say nothing)")
+    click.echo("(a test that passes without a loop that has the backend ran on the first one only)")
 
 
 def complain(
@@ -252,10 +287,9 @@ def main(
         f"CPython {platform.python_version()}'s asyncio tests on {loop}: {', '.join(chosen)}"
     )
 
-    todo = [Job(module, loop, backend) for backend in chosen for module in modules]
-    results = run_all(todo, settings, jobs)
+    results = run_all(modules, loop, chosen, settings, jobs)
     again = run_again(loop, results, settings, expected)
-    stock = results if loop == "asyncio" else run_stock(results, again, settings)
+    stock = results if loop == "asyncio" else run_stock(results, again, settings, jobs)
     verdicts = judge_all(results, again, stock, expected)
 
     if verbose:

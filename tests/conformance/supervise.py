@@ -40,6 +40,7 @@ class Result:
     reason: str = ""  # one line
     why: str = ""  # the traceback, or the end of what the worker wrote
     uses: int = 0  # loops under test made while it ran
+    free: int = 0  # those of them that were given no selector, and so have the job's backend
     seconds: float = 0.0
 
 
@@ -149,6 +150,7 @@ def take(message: dict[str, Any], book: Book, report: Report) -> None:
                 message["reason"],
                 message["why"],
                 message["uses"],
+                message["free"],
                 message["seconds"],
             )
             book.running = None

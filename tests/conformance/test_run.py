@@ -57,6 +57,18 @@ def test_asyncio_passes_on_every_backend_and_uses_are_counted(tmp_path):
         assert passed == 3 * int(line[1])
 
 
+def test_what_no_backend_matters_to_runs_on_one(tmp_path):
+    status, output = conformance(
+        tmp_path, "--loop", "asyncio", "--backends", "epoll,poll", "test_threads", "test_transports"
+    )
+    assert status == 0
+    (all_, used), (others, used_there) = (
+        map(int, re.search(rf"^{backend} +(\d+) +\d+ +(\d+)", output, re.MULTILINE).groups())
+        for backend in ("epoll", "poll")
+    )
+    assert all_ > used == used_there == others > 0
+
+
 def test_tests_skipped_by_decorator_are_booked_and_named(tmp_path):
     status, output = conformance(
         tmp_path, "--loop", "asyncio", "--backends", "poll", "test_server", "test_windows_utils"

@@ -30,6 +30,7 @@ class Reporter(unittest.TestResult):
     def __init__(self, out: TextIO, entrance: Entrance, timeout: float) -> None:
         super().__init__()
         self.out, self.entrance, self.timeout = out, entrance, timeout
+        self.shared = 0  # loops without a selector that were made for several tests
         self.forget()
         sys.unraisablehook = self.unraisable
         threading.excepthook = self.unraisable
@@ -40,7 +41,8 @@ class Reporter(unittest.TestResult):
 
     def forget(self) -> None:
         self.outcome, self.reason, self.why = "passed", "", ""
-        self.uses_before, self.started = self.entrance.uses, time.monotonic()
+        self.uses_before, self.free_before = self.entrance.uses, self.entrance.free
+        self.started = time.monotonic()
 
     def book(self, test: Any, outcome: str, reason: str, why: str = "") -> None:
         if not isinstance(test, unittest.TestCase):  # a class's or a module's set-up or clean-up
@@ -50,6 +52,7 @@ class Reporter(unittest.TestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
+        self.shared += self.entrance.free - self.free_before
         self.forget()
         faulthandler.dump_traceback_later(self.timeout, exit=True)
         self.send("start", id=test.id())
@@ -64,6 +67,7 @@ class Reporter(unittest.TestResult):
             reason=self.reason,
             why=self.why,
             uses=self.entrance.uses - self.uses_before,
+            free=self.entrance.free - self.free_before + self.shared,
             seconds=round(time.monotonic() - self.started, 3),
         )
         self.forget()
