@@ -29,6 +29,8 @@ def how(call: Call) -> str:
             return "entry, if it is held"
         case "socket":
             return "entry, if it blocks"
+        case "wait":
+            return "entry, but where asyncio's loop waits"
         case "next":
             return "iteration"
     return call.how

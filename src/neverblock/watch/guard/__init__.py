@@ -117,6 +117,7 @@ class Installation:
 
         entries.listen(table.events())
         entries.answer_by(decide.ask)
+        entries.let_wait(table.TURN, table.SELECTORS)
         for call, thing in table.places():
             if call.how == "next":
                 entries.stand_at_next(thing, call)

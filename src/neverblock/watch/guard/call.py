@@ -9,10 +9,13 @@ from neverblock.watch.guard.waits import Waits, always
 #: How a call is noticed.
 #:
 #: event: Python's own audit event (PEP 578). entry: at the entry of the C function. lock: there,
-#: and only if the lock is held. socket: there, and only if the socket blocks. next: where a C type
-#: is iterated over. body: in front of the body of a Python function. through: by what it calls.
-#: shield: what closes a file is never refused, nor what it calls: an error would lose data.
-How: TypeAlias = Literal["event", "entry", "lock", "socket", "next", "body", "through", "shield"]
+#: and only if the lock is held. socket: there, and only if the socket blocks. wait: there, but not
+#: where a loop of asyncio waits. next: where a C type is iterated over. body: in front of the body
+#: of a Python function. through: by what it calls. shield: what closes a file is never refused, nor
+#: what it calls: an error would lose data.
+How: TypeAlias = Literal[
+    "event", "entry", "lock", "socket", "wait", "next", "body", "through", "shield"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,10 +152,10 @@ CALLS: Final = rows(
         java="Socket.connect",
     ),
     # Waiting for descriptors.
-    Call("select.select", "entry", "select:select", READY, waits.timeout(3)),
-    Call("select.poll.poll", "entry", "select:poll.poll", READY, waits.timeout(0)),
-    Call("select.epoll.poll", "entry", "select:epoll.poll", READY, waits.timeout(0)),
-    Call("select.kqueue.control", "entry", "select:kqueue.control", READY, waits.timeout(2)),
+    Call("select.select", "wait", "select:select", READY, waits.timeout(3)),
+    Call("select.poll.poll", "wait", "select:poll.poll", READY, waits.timeout(0)),
+    Call("select.epoll.poll", "wait", "select:epoll.poll", READY, waits.timeout(0)),
+    Call("select.kqueue.control", "wait", "select:kqueue.control", READY, waits.timeout(2)),
     each(
         "selectors.BaseSelector.select selectors.DefaultSelector.select",
         "through",

@@ -1,13 +1,16 @@
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Final
 
 ASK: Final[int]
 LOCK: Final[int]
 SHIELD: Final[int]
 SOCKET: Final[int]
+WAIT: Final[int]
 PROBE: Final[str]
 
 def answer_by(ask: Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], object]) -> None: ...
+def let_wait(turn: CodeType | None, selector_codes: list[CodeType]) -> None: ...
 def enter() -> None: ...
 def leave() -> None: ...
 def inside() -> bool: ...

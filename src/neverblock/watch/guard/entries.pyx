@@ -47,13 +47,23 @@ cdef extern from "Python.h":
     int PySys_AddAuditHook(int (*hook)(const char *, PyObject *, void *), void *data) except -1
     int Py_IsInitialized()
     void Py_INCREF(object)
+    ctypedef struct PyCodeObject:
+        pass
+    ctypedef struct PyFrameObject:
+        pass
+    PyFrameObject *PyEval_GetFrame()                            # borrowed
+    PyFrameObject *PyFrame_GetBack(PyFrameObject *frame)        # a new reference
+    PyCodeObject *PyFrame_GetCode(PyFrameObject *frame)         # a new reference
+    void Py_XDECREF(PyObject *)
 
 #: How a function is asked about: always; one that takes a lock, first whether it is free; never,
-#: nor is what it calls; one of a socket, unless that does not block.
+#: nor is what it calls; one of a socket, unless that does not block; one that waits for
+#: descriptors, unless a loop of asyncio's does.
 ASK = 0
 LOCK = 1
 SHIELD = 2
 SOCKET = 3
+WAIT = 4
 
 cdef int places = 0
 cdef int iterators = 0
@@ -62,6 +72,9 @@ cdef list calls = []
 cdef list nexts = []
 cdef dict events = {}
 cdef object asked = None
+#: The code by which loops of asyncio wait: of a turn, and of the selectors that are asked in it.
+cdef list turns = []
+cdef list selectors = []
 #: What taking a lock returns.
 cdef object had = True
 cdef bint hooked = False
@@ -72,6 +85,12 @@ def answer_by(ask):
     """``ask(call, self, args, kwargs)`` raises what the call is to raise; True: a lock was had."""
     global asked
     asked = ask
+
+
+def let_wait(turn, list selector_codes):
+    """What waits in one of these selectors, called from that turn, is not asked about."""
+    global turns, selectors
+    turns, selectors = [turn], selector_codes
 
 
 def enter():
@@ -192,6 +211,9 @@ cdef int ask(
         if kind == SOCKET:
             if (<object>self).gettimeout() == 0:
                 return 0
+        elif kind == WAIT:
+            if is_loops_wait():
+                return 0
         elif kind == LOCK:
             if not waits(given, named):
                 return 0
@@ -206,6 +228,28 @@ cdef int ask(
         return 0
     finally:
         nb_suspended -= 1
+
+
+cdef bint is_loops_wait() except -1:
+    cdef PyFrameObject *frame = PyEval_GetFrame()
+    cdef PyFrameObject *back
+    cdef bint found
+    if frame is NULL or not runs_one_of(frame, selectors):
+        return False
+    back = PyFrame_GetBack(frame)
+    found = back is not NULL and runs_one_of(back, turns)
+    Py_XDECREF(<PyObject *> back)
+    return found
+
+
+cdef bint runs_one_of(PyFrameObject *frame, list codes) except -1:
+    cdef PyObject *code = <PyObject *> PyFrame_GetCode(frame)
+    cdef bint found = False
+    for each in codes:
+        if code == <PyObject *> each:
+            found = True
+    Py_XDECREF(code)
+    return found
 
 
 cdef bint waits(tuple args, dict named) except -1:

@@ -1,9 +1,12 @@
 """All blocking calls that the guard knows, and where to stand to notice them."""
 
+import asyncio
 import importlib
 import os
 import select
+import selectors
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, Final
 
 from neverblock.watch.guard import calls_files, calls_network, calls_threads, entries
@@ -20,7 +23,17 @@ KINDS: Final = {
     "lock": entries.LOCK,
     "shield": entries.SHIELD,
     "socket": entries.SOCKET,
+    "wait": entries.WAIT,
 }
+
+
+#: Where the loops of asyncio wait: its own turn, and the selectors that this asks.
+TURN: Final = getattr(vars(asyncio.BaseEventLoop)["_run_once"], "__code__", None)
+SELECTORS: Final = [
+    kind.__dict__["select"].__code__
+    for kind in vars(selectors).values()
+    if isinstance(kind, type) and isinstance(vars(kind).get("select"), FunctionType)
+]
 
 
 def scandir_iterator() -> object:
