@@ -10,7 +10,6 @@
 import asyncio
 import os
 import sys
-import sysconfig
 import threading
 from asyncio import events
 from dataclasses import dataclass
@@ -64,7 +63,8 @@ ENDING: Final = ("threading", "Thread.join")
 #: A line that awaits what is compiled stands at this instruction.
 AWAITS: Final = opmap["SEND"]
 
-LIBRARY: Final = os.path.join(sysconfig.get_path("stdlib"), "")
+#: Not sysconfig's word: it would have to read how Python was built, each time a program starts.
+LIBRARY: Final = os.path.join(os.path.dirname(os.__file__), "")
 ASYNCIO: Final = os.path.join(os.path.dirname(asyncio.__file__), "")
 #: Where the handles are by which asyncio's loops run callbacks.
 HANDLES: Final = os.path.join(ASYNCIO, "events.py")
