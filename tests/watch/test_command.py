@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.proc import threads
+from tests.servers.proc import eventually, threads
 from tests.servers.serving import PATIENCE, exactly, neverblock, served
 
 BLOCKS = "import asyncio, time\nasync def main():\n    time.sleep(0.4)\nasyncio.run(main())\n"
@@ -65,7 +65,7 @@ def test_a_server_s_watch_is_two_threads() -> None:
     with served(ECHO) as server, server.connect() as client:
         client.sendall(b"!")
         assert exactly(client, 1) == b"!"
-        assert threads(server.pid) == 1
+        eventually(lambda: threads(server.pid) == 1)  # They take their name once they run.
         assert threads(server.pid, watch=True) == 3
 
 
