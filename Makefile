@@ -19,9 +19,11 @@ endif
 
 VENV ?= .venv
 LOCK ?= requirements/dev.txt
-# Tests to run, and further options of pytest: make test TESTS=tests/test_tree.py ARGS=-x
+# Tests to run, and further options of pytest: make suite TESTS=tests/test_tree.py ARGS=-x
 TESTS ?= tests
 ARGS ?=
+# Processes of the suite: so many, or one for each CPU
+JOBS ?= logical
 # Backend of the demo; empty: the one the loop chooses by itself
 BACKEND ?=
 
@@ -77,34 +79,56 @@ build: $(INSTALLED) ## Compile the package and install it into .venv
 .PHONY: test
 test: lint conformance suite ## Everything: lint, conformance on each Python, the suite
 
+PYTEST = NEVERBLOCK_BUILD=$(abspath $(BUILD)) $(BIN)/python -m pytest
+
+# Tests that are chosen run one after the other, in one process.
 .PHONY: suite
-suite: $(INSTALLED) ## The test suite alone, on one Python
-	NEVERBLOCK_BUILD=$(abspath $(BUILD)) $(BIN)/python -m pytest $(ARGS) $(TESTS)
+ifeq ($(TESTS)$(ARGS),tests)
+suite: suite-beside suite-alone ## The test suite, on one Python: TESTS=… ARGS=… choose some
+else
+suite: $(INSTALLED)
+	$(PYTEST) $(ARGS) $(TESTS)
+endif
+
+.PHONY: suite-beside
+suite-beside: $(INSTALLED)
+	$(PYTEST) -m 'not alone' --numprocesses=$(JOBS) --dist=loadfile $(TESTS)
+
+.PHONY: suite-alone
+suite-alone: $(INSTALLED)
+	$(PYTEST) -m alone $(TESTS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, mypy --strict, stubs against the compiled modules, cython-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	@echo stubtest
+	@echo 'mypy, and stubtest beside it'
 	@$(BIN)/stubtest $(STUBS) --concise --ignore-disjoint-bases --allowlist tests/stubtest.txt \
-		--mypy-config-file pyproject.toml
+		--mypy-config-file pyproject.toml >$(BUILD)/stubtest.txt 2>&1 & stubtest=$$!; failed=0; \
+	$(BIN)/mypy || failed=1; wait $$stubtest || failed=1; cat $(BUILD)/stubtest.txt; exit $$failed
 	$(WITH) cython-lint src
 
+# Tests of what looks into the interpreter itself, and so depends on its version
+INSIDES := tests/watch/test_causes.py tests/watch/test_samples.py tests/watch/test_fork.py tests/watch/guard
+
 .PHONY: conformance
-conformance: $(INSTALLED) ## CPython's own asyncio tests, on each Python found, on each backend
+conformance: $(INSTALLED) ## CPython's own asyncio tests on each backend and each Python; there, the watch
 	@$(BIN)/python scripts/pythons.py | { failed=0; while read -r version python; do \
-		venv=$(VENV)-$$version; \
 		if $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; \
-		then venv=$(VENV); fi; \
-		if [ $$venv = $(VENV) ]; then lock=$(LOCK); else lock=requirements/build.txt; fi; \
-		$(MAKE) --no-print-directory conformance-here \
+		then venv=$(VENV); lock=$(LOCK); todo=conformance-here; \
+		else venv=$(VENV)-$$version; lock=requirements/pythons.txt; \
+			todo='conformance-here insides-here'; fi; \
+		$(MAKE) --no-print-directory $$todo \
 			PYTHON="$$python" VENV="$$venv" LOCK="$$lock" </dev/null || failed=1; \
 	done; exit $$failed; }
 
 .PHONY: conformance-here
 conformance-here: $(INSTALLED)
 	$(BIN)/python tests/conformance/run.py --loop neverblock --backends all
+
+.PHONY: insides-here
+insides-here: $(INSTALLED)
+	$(BIN)/python -m pytest $(INSIDES)
 
 .PHONY: demo
 demo: $(INSTALLED) ## A key-value server with 10,000 idle clients, and what models cost (BACKEND=…)
@@ -150,7 +174,7 @@ lock: $(CREATED) ## Pin the newest dependencies in requirements/
 	@uv() { build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' "$$@"; }; \
 	uv --group dev --output-file requirements/dev.txt pyproject.toml; \
-	uv --group build --constraints requirements/dev.txt --output-file requirements/build.txt pyproject.toml; \
+	uv --group pythons --constraints requirements/dev.txt --output-file requirements/pythons.txt pyproject.toml; \
 	uv --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
 
 # Programs that tests use where they are present, and the Debian packages that have them

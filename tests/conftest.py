@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     import asyncio
 
 DESCRIPTORS = Path("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")
+TESTS = Path(__file__).parent
+#: Files and folders whose tests judge the time that something takes, or fill the machine: nothing
+#: runs beside them.
+ALONE = (
+    "lab/test_experiments.py",
+    "load/test_truth.py",
+    "servers/test_crowds.py",
+    "servers/test_shed.py",
+    "test_pytest_plugin.py",
+    "watch",
+)
 #: Seconds that threads and processes which are already on their way out may take.
 GRACE = 5.0
 FAILED = pytest.StashKey[bool]()
@@ -57,6 +68,13 @@ def loop_factory(backend: str) -> Callable[[], asyncio.AbstractEventLoop]:
     import neverblock
 
     return lambda: neverblock.Loop(backend=backend)
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are chosen by
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.path.is_relative_to(TESTS / path) for path in ALONE):
+            item.add_marker("alone")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,8 +26,22 @@ ADDRESS = re.compile(r'(?:127\.0\.0\.1|localhost)(?::|", )(\d{4,5})\b')
 BIN = Path(sys.executable).parent
 
 READ = [read(path) for path in PAGES]
+
+
+def watched(section: Section) -> bool:
+    """Whether the watch says something there: what it says is another thing on a busy machine."""
+    return any(
+        re.search(r"\bwatch\b|stall|\bblocked\b", block.text + (block.output or ""), re.IGNORECASE)
+        for block in section.blocks
+    )
+
+
 RUN = [
-    pytest.param(page, section, id=f"{page.name}: {section.title}")
+    pytest.param(
+        *(page, section),
+        id=f"{page.name}: {section.title}",
+        marks=[pytest.mark.alone] if watched(section) else [],
+    )
     for page in READ
     for section in page.sections
     if any(block.runs for block in section.blocks)
