@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from neverblock.lab.tree import Tree
+from tests.servers.proc import eventually
 
 WORKS_IN_A_THREAD = """
 import threading, time
@@ -38,6 +39,8 @@ def test_what_a_thread_used_is_counted_when_it_has_ended() -> None:
         before = Tree(process.pid).counts()
         print(file=process.stdin)
         process.stdout.readline()
+        # join() returns before the system has done with it.
+        eventually(lambda: Tree(process.pid).counts().threads == 1)
         after = Tree(process.pid).counts()
         print(file=process.stdin)
     assert (before.threads, after.threads) == (2, 1)
