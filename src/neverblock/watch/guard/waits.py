@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 Waits: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], bool]
 
 #: Seconds that the program may wait for a lock or a thread: who has it may only be waiting for the
-#: GIL, which takes turns as long (sys.getswitchinterval).
-GRACE: Final = 0.005
+#: GIL, for a few turns (sys.getswitchinterval), or for a CPU on a busy machine.
+GRACE: Final = 0.02
 
 #: The descriptors of standard output and error: printing is allowed.
 STANDARD = (1, 2)
