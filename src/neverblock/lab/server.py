@@ -174,18 +174,26 @@ def serving(
             stop(process)
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[bytes]", patience: float = STOP) -> None:
+    """End it and what it started. One that does not end in time, as with ten thousand threads, is
+    killed: what was measured stands."""
     process.terminate()  # It reaps its children; nobody else may do so in time.
     try:
-        process.wait(STOP)
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        kill_group(process.pid)
+        process.wait()
     except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()
         raise
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
+
+
+def kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
