@@ -4,11 +4,9 @@
  *
  * Prints the number of cycles done, one number a line, --reports times in all. Source addresses
  * walk 127.0.0.1-127.0.0.64, so that ports in TIME_WAIT never run out. Every second client
- * half-closes and waits for the server's end; the others close at once. Last comes, with
- * --latencies 1, a JSON object: how long it all took, and from connect to the whole echo.
+ * half-closes and waits for the server's end; the others close at once.
  */
 #include "common.h"
-#include "latency.h"
 
 enum { BATCH = 256, SOURCES = 64 };
 
@@ -17,7 +15,6 @@ struct connection {
     long number;
     size_t received;
     int ending;
-    int64_t begun;
 };
 
 static struct address server;
@@ -25,7 +22,6 @@ static const char *connect_to;
 static char *message, *reply;
 static size_t size;
 static long started, finished, cycles, report_every;
-static struct latencies latencies;
 
 static void start(int epoll, struct connection *connection)
 {
@@ -37,7 +33,6 @@ static void start(int epoll, struct connection *connection)
     connection->number = started++;
     connection->received = 0;
     connection->ending = 0;
-    connection->begun = clock_ns(CLOCK_MONOTONIC);
     connection->fd = socket(server.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connection->fd < 0)
         fail("socket");
@@ -90,7 +85,6 @@ static void advance(int epoll, struct connection *connection)
     connection->received += (size_t)got;
     if (connection->received < size)
         return;
-    add_latency(&latencies, clock_ns(CLOCK_MONOTONIC) - connection->begun);
     if (connection->number % 2 == 0) {
         finish(epoll, connection);
         return;
@@ -123,7 +117,6 @@ int main(int argc, char **argv)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
         fail("epoll_create1");
-    int64_t begun = clock_ns(CLOCK_MONOTONIC);
     for (int i = 0; i < parallel; i++)
         start(epoll, &all[i]);
     while (finished < cycles) {
@@ -137,9 +130,5 @@ int main(int argc, char **argv)
         for (int i = 0; i < count; i++)
             advance(epoll, events[i].data.ptr);
     }
-    if (atoi(option(argc, argv, "--latencies", "0")))
-        printf("{\"wall_ns\": %lld, \"p50_ns\": %lld, \"p99_ns\": %lld}\n",
-               (long long)(clock_ns(CLOCK_MONOTONIC) - begun),
-               (long long)latency_at(&latencies, 0.5), (long long)latency_at(&latencies, 0.99));
     return 0;
 }

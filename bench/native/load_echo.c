@@ -1,7 +1,7 @@
 /* The echo rows' client: a closed loop over many connections, the same for every server.
  *
  *     load_echo --connect tcp:PORT --connections 64 --size 1024 --warmup 0.5 --seconds 1.5
- *               --core 1 --server-pid PID [--stepwise 1]
+ *               --core 1 --server-pid PID
  *
  * Each connection sends one message, waits for the whole echo, checks every byte and sends the
  * next. After the warm-up it reads the server's and its own clocks, counts echoes for the window
@@ -9,13 +9,8 @@
  * CPU times are nanoseconds over all threads of the process; "wait" is time a process was ready
  * to run but its core was taken by another (run delay, /proc/PID/schedstat): noise from
  * neighbours.
- *
- * Stepwise, it tells latencies too, from a message's write to the last byte of its echo, and lets
- * whoever started it read the server's clocks at rest: it says "ready" after the warm-up and waits
- * for a line; its connections stay open until its standard input ends.
  */
 #include "common.h"
-#include "latency.h"
 #include <dirent.h>
 #include <fcntl.h>
 
@@ -24,8 +19,6 @@ enum { BATCH = 1024 };
 struct connection {
     int fd;
     size_t sent, received;
-    int64_t asked; /* When the message was written; 0: not in the window. */
-    int answered;  /* Within the window. */
 };
 
 struct reading {
@@ -36,8 +29,6 @@ struct reading {
 static char *message, *reply;
 static size_t size;
 static long echoes;
-static int stepwise;
-static struct latencies latencies;
 
 static int64_t run_delay(int pid)
 {
@@ -116,30 +107,6 @@ static int receive_reply(struct connection *connection)
     return connection->received == size;
 }
 
-static void record(struct connection *connection)
-{
-    int64_t now = clock_ns(CLOCK_MONOTONIC);
-    if (connection->asked)
-        add_latency(&latencies, now - connection->asked);
-    connection->asked = now;
-    connection->answered = 1;
-}
-
-/* What is under way crosses the pause: it is an echo of the window, its latency is not. */
-static void wait_for_a_line(struct connection *all, int connections)
-{
-    char line[16];
-    printf("ready\n");
-    fflush(stdout);
-    if (!fgets(line, sizeof line, stdin))
-        exit(0);
-    for (int i = 0; i < connections; i++) {
-        all[i].asked = 0;
-        all[i].answered = 0;
-    }
-    memset(&latencies, 0, sizeof latencies);
-}
-
 static void serve_event(int epoll, struct epoll_event *event)
 {
     struct connection *connection = event->data.ptr;
@@ -149,8 +116,6 @@ static void serve_event(int epoll, struct epoll_event *event)
         return;
     echoes++;
     connection->received = 0;
-    if (stepwise)
-        record(connection);
     /* The usual case, one write and no change of the watch, is the client's whole cost. */
     ssize_t sent = write(connection->fd, message, size);
     connection->sent = sent > 0 ? (size_t)sent : 0;
@@ -182,7 +147,6 @@ int main(int argc, char **argv)
     double warmup = atof(option(argc, argv, "--warmup", "0.5"));
     double seconds = atof(option(argc, argv, "--seconds", "1.5"));
     int server = atoi(option(argc, argv, "--server-pid", NULL));
-    stepwise = atoi(option(argc, argv, "--stepwise", "0"));
 
     size = (size_t)atol(option(argc, argv, "--size", "1024"));
     message = malloc(size);
@@ -210,8 +174,6 @@ int main(int argc, char **argv)
         send_message(epoll, &all[i]);
 
     run_until(epoll, clock_ns(CLOCK_MONOTONIC) + (int64_t)(warmup * 1e9));
-    if (stepwise)
-        wait_for_a_line(all, connections);
     struct reading begin = read_clocks(server);
     echoes = 0;
     run_until(epoll, begin.wall + (int64_t)(seconds * 1e9));
@@ -220,24 +182,12 @@ int main(int argc, char **argv)
 
     printf("{\"echoes\": %ld, \"wall_ns\": %lld, \"server_cpu_ns\": %lld, "
            "\"server_wait_ns\": %lld, \"client_cpu_ns\": %lld, \"client_wait_ns\": %lld, "
-           "\"server_user_ticks\": %ld, \"server_system_ticks\": %ld",
+           "\"server_user_ticks\": %ld, \"server_system_ticks\": %ld}\n",
            counted, (long long)(end.wall - begin.wall),
            (long long)(end.server_cpu - begin.server_cpu),
            (long long)(end.server_wait - begin.server_wait),
            (long long)(end.client_cpu - begin.client_cpu),
            (long long)(end.client_wait - begin.client_wait),
            end.server_user - begin.server_user, end.server_system - begin.server_system);
-    if (stepwise) {
-        int answered = 0;
-        for (int i = 0; i < connections; i++)
-            answered += all[i].answered;
-        printf(", \"answered\": %d, \"p50_ns\": %lld, \"p99_ns\": %lld, \"max_ns\": %lld",
-               answered, (long long)latency_at(&latencies, 0.5),
-               (long long)latency_at(&latencies, 0.99), (long long)latency_at(&latencies, 1.0));
-    }
-    printf("}\n");
-    fflush(stdout);
-    if (stepwise)
-        getchar();
     return 0;
 }
