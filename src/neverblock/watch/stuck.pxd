@@ -145,12 +145,13 @@ cdef inline void tally(Watched *self, const Stack *stack, double seconds) noexce
     count(&self.tallies, stack, seconds, self.library, self.outermost)
 
 
-# Whether the reporter gets the GIL, in five of the intervals that Python's threads have. While it
-# waits for a CPU, or for something else (a lock, in a program's on_stall), that is not counted.
+# Whether it can be left to the reporter: it has come, or waits for something else than the GIL,
+# such as a CPU, or a lock in a program's on_stall. It has five of the intervals that Python's
+# threads have to get the GIL in, from when it waits for that.
 cdef inline bint taken(Watched *self, unsigned long long beat) noexcept nogil:
     cdef Call call
-    cdef double end = now() + 0.025
-    cdef bint coming
+    cdef double end = now() + 0.025, latest = now() + 0.25
+    cdef bint coming, at_it = False
     while now() < end:
         pause(self, 0.001)
         if nb_flag(&self.mail.queued) == 0:
@@ -159,6 +160,7 @@ cdef inline bint taken(Watched *self, unsigned long long beat) noexcept nogil:
         call_of(self.reporter, &call)
         if call.number == SYS_futex and coming and nb_flag(&self.coming):
             self.gil = call.arguments[0]
-        elif call.number != UNKNOWN and not at_gil(&call, self.gil) and stuck(self, beat):
-            end = now() + 0.025
-    return False
+        at_it = call.number == UNKNOWN or at_gil(&call, self.gil)
+        if not at_it and stuck(self, beat):
+            end = min(now() + 0.025, latest)
+    return not at_it
