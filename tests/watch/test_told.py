@@ -169,6 +169,32 @@ def test_a_reporter_that_waits_for_a_lock_has_the_gil_all_the_same(
     assert "GIL held" not in capfd.readouterr().err
 
 
+def test_a_reporter_that_waits_keeps_nobody_from_looking() -> None:
+    held = threading.Lock()
+    found: list[Stall] = []
+
+    def told(stall: Stall) -> None:
+        with held:
+            found.append(stall)
+
+    def sleeps() -> None:
+        time.sleep(0.5)
+        time.sleep(0.5)
+
+    async def main() -> None:
+        with held:
+            time.sleep(0.3)
+            await asyncio.sleep(0)
+            sleeps()
+            await asyncio.sleep(0)
+        while len(found) < 4:
+            await asyncio.sleep(0.005)
+
+    neverblock.run(main(), watch=Watch(threshold=THRESHOLD, on_stall=told))
+    lines = {sample.stack[0].line for sample in found[-1].samples if sample.stack}
+    assert len(lines) == 2
+
+
 def test_a_thread_that_blocks_every_signal_is_watched_as_well() -> None:
     def block() -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
