@@ -149,6 +149,15 @@ def test_a_server_that_has_no_answer_to_it_is_one_error(
     assert "secret" not in json.dumps(result.to_json())
 
 
+def test_a_cure_is_told_without_a_password_that_the_server_repeats() -> None:
+    with (
+        stub(stubs.saying(b"-WRONGPASS 'secret' is none\r\n")) as address,
+        pytest.raises(PlanError, match="check user and password") as caught,
+    ):
+        run(Plan(target=f"redis://:secret@{address}", **SHORT))
+    assert "secret" not in str(caught.value)
+
+
 async def pings_for_a_password(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     assert await reader.readuntil(b"secret\r\n") == b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n"
     writer.write(b"+OK\r\n")

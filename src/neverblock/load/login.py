@@ -36,13 +36,13 @@ def check(reply: bytes, target: Target) -> None:
     """Raises LoginError for a reply to AUTH, or to what was asked without, that lets nobody in."""
     if reply == b"+OK\r\n":
         return
-    text = reply.strip().decode("utf-8", "backslashreplace")
-    for start, cure in CURES.items():
-        if text.startswith(f"-{start}"):
-            raise LoginError(LOGIN, text[1:].rstrip("."), cure)
+    said = text = reply.strip().decode("utf-8", "backslashreplace")
     if target.password and target.password in reply:
-        text = f"{text[:1]}words that have the password in them"
-    if text.startswith("-"):
+        text = f"{said[:1]}words that have the password in them"
+    for start, cure in CURES.items():
+        if said.startswith(f"-{start}"):
+            raise LoginError(LOGIN, text[1:].rstrip("."), cure)
+    if said.startswith("-"):
         raise LoginError(LOGIN, text[1:])
     raise LoginError(WRONG, f"AUTH was answered by {text[:60]!r}")
 
