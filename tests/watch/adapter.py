@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from itertools import count
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 Message = dict[str, Any]
 
@@ -23,15 +22,7 @@ class Adapter:
         self._numbers = count(1)
         self._received: list[Message] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._input.close()
         self._socket.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_an_editors_breakpoint_is_not_a_stall(tmp_path: Path, signal: int | None
     text = LISTEN.format(directory=str(tmp_path), signal=signal)
     with (
         Running(text, "-Xfrozen_modules=off") as running,
-        Adapter(int(running.line())) as adapter,
+        closing(Adapter(int(running.line()))) as adapter,
     ):
         adapter.ask("initialize", adapterID="neverblock", pathFormat="path")
         adapter.send("attach", justMyCode=False)

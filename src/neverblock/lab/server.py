@@ -179,21 +179,12 @@ def stop(process: "subprocess.Popen[bytes]", patience: float = STOP) -> None:
     killed: what was measured stands."""
     process.terminate()  # It reaps its children; nobody else may do so in time.
     try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        kill_group(process.pid)
-        process.wait()
-    except BaseException:
-        kill_group(process.pid)
-        process.wait()
-        raise
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
     finally:
-        kill_group(process.pid)
-
-
-def kill_group(leader: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
