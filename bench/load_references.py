@@ -71,6 +71,8 @@ class Comparison:
     mix: str = "get"
     corrects: bool = False
     """Whether the tool corrects its percentiles for coordinated omission."""
+    prepare: Callable[[str, int, float], object] = lambda url, connections, seconds: None
+    """What the tool does once before it is measured."""
 
 
 def free_port() -> int:
@@ -215,7 +217,14 @@ def corrected(latency: Distribution, interval: float) -> Distribution:
 COMPARISONS = [
     Comparison("GET of a page", "wrk", page_server, wrk, corrects=True),
     *(
-        Comparison(f"{name} {mix}", "redis-benchmark", serve, redis_benchmark(mix), mix)
+        Comparison(
+            f"{name} {mix}",
+            "redis-benchmark",
+            serve,
+            redis_benchmark(mix),
+            mix,
+            prepare=redis_benchmark("set"),
+        )
         for name, serve in (("redis-server", redis_server), ("values.py", value_server))
         for mix in ("set", "get")
     ),
@@ -226,8 +235,9 @@ def compare(each: Comparison, connections: int, rounds: int, seconds: float) -> 
     """Print how far apart the tools are; whether that is near enough."""
     pairs: list[tuple[Figures, Figures]] = []
     with each.serve() as url:
-        # Keys are there for both, and the server has warmed up.
+        # The server has warmed up, and each tool has set the keys that it gets: they differ.
         ours(url, connections, 1.0, "set")
+        each.prepare(url, connections, 1.0)
         for number in range(rounds):
             if number % 2:
                 mine = ours(url, connections, seconds, each.mix, each.corrects)
