@@ -1,16 +1,11 @@
-"""The clients of a measurement, as processes of their own on their own cores.
-
-- ``load`` is ``neverblock load``; what it found comes back as its JSON object.
-- ``crowd`` holds connections that had one answer each, as long as the ``with`` lasts.
-"""
+"""Clients that hold a connection: a process of its own (lab/crowd.py), on its own cores."""
 
 import json
 import resource
 import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,12 +15,9 @@ from neverblock.lab.server import pinned
 
 #: Descriptors of a client that are no connections.
 SPARE: Final = 64
-#: Seconds that a load may take beyond its own time: to start, to connect everybody, to sum up.
+#: Seconds that clients may take beyond their own time: to start, to connect everybody.
 GRACE: Final = 60.0
 PATIENCE: Final = 5.0
-
-#: What runs ``neverblock load``.
-LOAD: Final = (sys.executable, "-m", "neverblock", "load")
 
 
 def room(connections: int) -> str | None:
@@ -37,68 +29,6 @@ def room(connections: int) -> str | None:
         f"{connections:,} connections need {connections + SPARE:,} descriptors, and the hard limit "
         f"is {hard:,}; raise it: ulimit -Hn {connections + SPARE}"
     )
-
-
-def load(
-    url: str,
-    *,
-    cores: frozenset[int],
-    connections: int,
-    duration: float,
-    warmup: float = 0.0,
-    size: int = 1024,
-    rate: float | None = None,
-    idle: int = 0,
-    timeout: float = 10.0,
-    meanwhile: Callable[[], None] = lambda: time.sleep(0.05),
-    command: tuple[str, ...] = LOAD,
-) -> Mapping[str, Any]:
-    """Run ``neverblock load``, calling ``meanwhile`` until it ends; its result. Raises LabError."""
-    options: dict[str, Any] = {
-        "connections": connections,
-        "duration": duration,
-        "warmup": warmup,
-        "size": size,
-        "rate": rate,
-        "idle": idle or None,
-        "timeout": timeout,
-    }
-    arguments = [
-        part
-        for name, value in options.items()
-        if value is not None
-        for part in (f"--{name}", f"{value:g}" if isinstance(value, float) else str(value))
-    ]
-    with pinned(cores):
-        process = subprocess.Popen(
-            [*command, url, *arguments, "--json", "-"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + warmup + duration + timeout + GRACE
-    try:
-        while not ended(process):
-            if time.monotonic() > deadline:
-                raise LabError("the load does not end")
-            meanwhile()
-        output, errors = process.communicate()
-    finally:
-        process.kill()
-        process.communicate()
-    try:
-        found: Mapping[str, Any] = json.loads(output)
-    except ValueError:
-        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise LabError(f"the load gave no result: {lines[-1]}") from None
-    return found
-
-
-def ended(process: "subprocess.Popen[str]") -> bool:
-    """Its output is a few lines, which a pipe has room for."""
-    return process.poll() is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 - ``measure`` is called once for each case and round. It yields metrics, and raises Unmeasurable
   for what cannot be had here (told with the results, once, and not tried again), LabError for what
   went wrong (told, and the command fails).
+- What varies with the machine's moods is better measured side by side: see ``Together``.
 - ``verdicts`` sees medians alone, and computes every word that depends on them.
 - An experiment is one file in experiments/, which ends in ``EXPERIMENT = Experiment(…)``, and one
   name in experiments/__init__.py. experiments/scanning.py is the one to look at first.
@@ -11,7 +12,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from neverblock.errors import LabError
 from neverblock.lab.results import Case, Chart, Fact, Row, Scalar, Summary, Verdict, summaries
@@ -80,6 +81,22 @@ class Found:
 
 Measure: TypeAlias = Callable[[Case, Bench], Iterator[Metric]]
 
+#: What becomes of a case: all that was measured, or why nothing was.
+Outcome: TypeAlias = list[Metric] | Exception
+#: Why nothing was measured; what else is raised is a fault of ours.
+FAILURES: Final = (Unmeasurable, LabError, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What is measured of several cases at once, side by side."""
+
+    alike: Callable[[Case], Scalar]
+    """Cases for which it is the same are measured together."""
+    measure: Callable[[Sequence[Case], Bench], Iterator[tuple[Case, Outcome]]]
+    seconds: Callable[[Case, Settings], float]
+    """How long each of them takes in one round, about."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
@@ -99,6 +116,10 @@ class Experiment:
     """The metrics that the terminal shows, in order."""
     uses_handler: bool = False
     """Whether it measures the handler that was named, rather than one of its own."""
+    together: Together | None = None
+    """What is measured beside ``measure``."""
+    rounds: int | None = None
+    """The rounds in which ``measure`` is called, at most: what it finds varies little."""
 
 
 def bench(settings: Settings) -> Bench:
@@ -139,6 +160,7 @@ def refuse(reason: str | None) -> None:
 
 
 __all__ = [
+    "FAILURES",
     "Bench",
     "Case",
     "Chart",
@@ -147,7 +169,9 @@ __all__ = [
     "Found",
     "LabError",
     "Metric",
+    "Outcome",
     "Settings",
+    "Together",
     "Unmeasurable",
     "Verdict",
     "bench",

@@ -2,6 +2,8 @@
 
 - What stands side by side in the results is measured side by side in time: round 1 of everything,
   then round 2. The order is drawn from the seed, so a run can be repeated as it was.
+- In a round what is measured of a case by itself comes first: it may find that the case cannot be
+  had, and it is not tried together with others then.
 - After each round, and when it is interrupted, what was measured is told to ``keep``.
 - A case that cannot be measured is tried once. One that fails is told, and tried in the next round.
 """
@@ -14,15 +16,25 @@ from datetime import datetime
 from statistics import median
 from typing import Final
 
-from neverblock.errors import LabError
 from neverblock.lab import machine
-from neverblock.lab.experiment import Bench, Case, Experiment, Found, Unmeasurable, bench
+from neverblock.lab.experiment import (
+    FAILURES,
+    Bench,
+    Case,
+    Experiment,
+    Found,
+    Measure,
+    Outcome,
+    Unmeasurable,
+    bench,
+)
 from neverblock.lab.results import (
     CaseKey,
     Description,
     Missing,
     Results,
     Row,
+    Scalar,
     Verdict,
     key,
     summaries,
@@ -40,24 +52,37 @@ BUSY: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A case, in a round."""
+    """A case in a round, or several that are measured together."""
 
     experiment: Experiment
-    case: Case
+    cases: tuple[Case, ...]
+    together: bool
     round: int
+
+    def seconds(self, settings: Settings) -> float:
+        """How long it takes, about."""
+        together = self.experiment.together
+        each = together.seconds if self.together and together else self.experiment.seconds
+        return sum(each(case, settings) for case in self.cases)
 
 
 def plan(experiments: Sequence[Experiment], settings: Settings) -> list[Step]:
     """Every step in order."""
     steps: list[Step] = []
     for number in range(1, settings.rounds + 1):
-        cases = [
-            Step(experiment, case, number)
-            for experiment in experiments
-            for case in experiment.cases(settings)
-        ]
-        random.Random(f"{settings.seed} {number}").shuffle(cases)
-        steps += cases
+        alone, together = [], []
+        for each in experiments:
+            cases = each.cases(settings)
+            if each.rounds is None or number <= each.rounds:
+                alone += [Step(each, (case,), False, number) for case in cases]
+            if each.together is not None:
+                groups: dict[Scalar, list[Case]] = {}
+                for case in cases:
+                    groups.setdefault(each.together.alike(case), []).append(case)
+                together += [Step(each, tuple(group), True, number) for group in groups.values()]
+        for kind in (alone, together):
+            random.Random(f"{settings.seed} {number}").shuffle(kind)
+            steps += kind
     return steps
 
 
@@ -102,31 +127,40 @@ class Run:
         self.keep(self.results())
 
     def _measure(self, step: Step, place: Bench) -> None:
-        experiment, case = step.experiment, step.case
-        where = experiment.name, key(case)
-        if where in self._missing and self._missing[where].reason not in self.failures:
-            return
-        try:
-            # All of a case, or nothing.
-            measured = list(experiment.measure(case, place))
-        except Unmeasurable as error:
-            self._missing[where] = Missing(experiment=experiment.name, case=case, reason=str(error))
-        except (LabError, OSError) as error:
-            reason = f"round {step.round} failed: {error}"
-            self.failures.append(reason)
-            self._missing[where] = Missing(experiment=experiment.name, case=case, reason=reason)
+        cases = [case for case in step.cases if self._wanted(step.experiment, case)]
+        together = step.experiment.together
+        if not step.together or together is None:
+            for case in cases:
+                self._note(step, case, attempt(step.experiment.measure, case, place))
         else:
-            self._rows += [
-                Row(
-                    experiment=experiment.name,
-                    case=case,
-                    round=step.round,
-                    metric=metric.name,
-                    unit=metric.unit,
-                    value=metric.value,
-                )
-                for metric in measured
-            ]
+            for case, outcome in together.measure(cases, place):
+                self._note(step, case, outcome)
+
+    def _wanted(self, experiment: Experiment, case: Case) -> bool:
+        """Whether it could be measured so far, or failed and may not fail again."""
+        missing = self._missing.get((experiment.name, key(case)))
+        return missing is None or missing.reason in self.failures
+
+    def _note(self, step: Step, case: Case, outcome: Outcome) -> None:
+        name = step.experiment.name
+        if isinstance(outcome, Exception):
+            reason = str(outcome)
+            if not isinstance(outcome, Unmeasurable):
+                reason = f"round {step.round} failed: {outcome}"
+                self.failures.append(reason)
+            self._missing[name, key(case)] = Missing(experiment=name, case=case, reason=reason)
+            return
+        self._rows += [
+            Row(
+                experiment=name,
+                case=case,
+                round=step.round,
+                metric=metric.name,
+                unit=metric.unit,
+                value=metric.value,
+            )
+            for metric in outcome
+        ]
 
     def results(self, complete: bool = True) -> Results:
         """All that is known by now."""
@@ -144,6 +178,14 @@ class Run:
             doubts=(*machine.doubts(self._before, machine.moment()), *varied(rows), *limited(rows)),
             complete=complete,
         )
+
+
+def attempt(measure: Measure, case: Case, place: Bench) -> Outcome:
+    """All that is measured of a case, or nothing."""
+    try:
+        return list(measure(case, place))
+    except FAILURES as error:
+        return error
 
 
 def described(experiment: Experiment, settings: Settings) -> Description:

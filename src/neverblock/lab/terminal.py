@@ -43,7 +43,7 @@ def number(value: Any) -> str:
 @contextmanager
 def progress(run: Run, shown: Console) -> Iterator[None]:
     """Measure, and show how far it is. No thread draws meanwhile: nothing else runs."""
-    seconds = [step.experiment.seconds(step.case, run.settings) for step in run.steps]
+    seconds = [step.seconds(run.settings) for step in run.steps]
     shown.print(
         f"{len(run.steps):,} measurements in {run.settings.rounds} "
         f"round{'s' if run.settings.rounds > 1 else ''}, about {minutes(sum(seconds))}"
@@ -63,7 +63,8 @@ def progress(run: Run, shown: Console) -> Iterator[None]:
 
 
 def described(step: Step, run: Run) -> str:
-    return f"round {step.round} of {run.settings.rounds}: {step.experiment.name}, {name(step.case)}"
+    cases = name(step.cases[0]) if len(step.cases) == 1 else f"{len(step.cases)} side by side"
+    return f"round {step.round} of {run.settings.rounds}: {step.experiment.name}, {cases}"
 
 
 def minutes(seconds: float) -> str:

@@ -1,10 +1,12 @@
 """Every way to serve, under more and more clients: the comparison itself."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import TypeAlias
 
 from neverblock import multiplexers
-from neverblock.lab import loading, tree, ways, words
+from neverblock.lab import tree, turns, ways, words
 from neverblock.lab.clients import crowd, room
 from neverblock.lab.experiment import (
     Bench,
@@ -16,15 +18,16 @@ from neverblock.lab.experiment import (
     LabError,
     Metric,
     Settings,
+    Together,
     Verdict,
     derived,
     leaders,
     refuse,
 )
 from neverblock.lab.results import Scalar, Summary
-from neverblock.lab.sampling import Sampler
 from neverblock.lab.server import Server, serving
 from neverblock.lab.settings import PROTOCOLS
+from neverblock.lab.tracing import system_calls
 
 #: Clients that come and go before memory is read: what the first ones alone cost is not theirs.
 FIRST = 4
@@ -34,8 +37,11 @@ TELLING_ELSE = 50
 #: Clients of which it is known how many more the memory has room for, and the share of it to take.
 SAMPLE = 20
 SHARE = 0.6
-#: Seconds in which an answer must come where some clients never get one.
+#: Seconds in which an answer must come, and where some clients never get one.
+PATIENCE = 10.0
 IMPATIENCE = 2.0
+#: Seconds of the load in which system calls are counted.
+COUNTED = 0.3
 
 
 #: Cases with what was measured, in order of that.
@@ -53,29 +59,61 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def measure(case: Case, bench: Bench) -> Iterator[Metric]:
+    """By itself: its memory, and the system calls of an answer."""
     way, connections = ways.of(case), int(case["connections"] or 0)
-    settings = bench.settings
+    possible(way, connections)
+    with served(way, connections, bench) as server:
+        yield from memory(server, way, connections, bench)
+        if bench.settings.quick or not bears(case):
+            return
+        with asked(server, way, connections, bench) as clients:
+            clients.turn(COUNTED)
+            calls = system_calls(server, lambda: clients.turn(COUNTED).total)
+        if calls is not None:
+            yield Metric("system calls", "1/request", calls)
+
+
+def enter(case: Case, bench: Bench, stack: ExitStack) -> tuple[Server, turns.Clients, bool]:
+    """Side by side with other ways: what it answers, and what an answer costs it."""
+    way, connections = ways.of(case), int(case["connections"] or 0)
+    possible(way, connections)
+    server = stack.enter_context(served(way, connections, bench))
+    clients = stack.enter_context(asked(server, way, connections, bench))
+    return server, clients, way.counts
+
+
+def possible(way: ways.Way, connections: int) -> None:
+    """Raises Unmeasurable where it is not."""
     refuse(way.obstacle())
     refuse(way.limit(connections))
     refuse(room(connections))
-    with serving(
-        settings.handler,
+
+
+def served(way: ways.Way, connections: int, bench: Bench) -> AbstractContextManager[Server]:
+    return serving(
+        bench.settings.handler,
         way.options(connections),
         cores=bench.server_cores,
         backend=way.backend,
         peer=way.peer,
-    ) as server:
-        yield from memory(server, way, connections, bench)
-        sampler = Sampler(server, settings.duration / 6, statistics=way.counts)
-        crowded = way.at_once is not None and connections > way.at_once
-        found = loading.load(
-            server, bench, connections, sampler, timeout=IMPATIENCE if crowded else 10.0
-        )
-        yield from loading.answered(found)
-        yield from loading.used(found, sampler)
-        if not settings.quick and not crowded:
-            tasks = int(sampler.most("threads"))
-            yield from loading.system_calls(server, bench, connections, tasks)
+    )
+
+
+def asked(
+    server: Server, way: ways.Way, connections: int, bench: Bench
+) -> AbstractContextManager[turns.Clients]:
+    settings = bench.settings
+    scheme = PROTOCOLS[settings.protocol][0]
+    path = "/" if settings.protocol == "http" else ""
+    waiting = 0 if way.at_once is None else max(0, connections - way.at_once)
+    return turns.clients(
+        f"{scheme}://127.0.0.1:{server.port}{path}",
+        cores=bench.client_cores,
+        connections=connections,
+        size=settings.size,
+        timeout=IMPATIENCE if waiting else PATIENCE,
+        waiting=waiting,
+    )
 
 
 def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Iterator[Metric]:
@@ -271,9 +309,13 @@ EXPERIMENT = Experiment(
     question="What does each way to serve cost, and how does that change as clients come?",
     method=(
         "One handler under every model. Each client sends a message, waits for the answer, and "
-        "sends again. The server has one core, its clients another. Whom a server leaves waiting "
-        "(the iterative one all but one, the pool all but 64) has no latency and is an error. "
-        "Memory is read apart from that, while as many clients hold a connection and are silent."
+        "sends again. The server has one core, its clients another. With so many clients all ways "
+        "are measured side by side: their servers live at the same time and are loaded in turn, "
+        "for a quarter of a second as a rule, again and again, so that all of them meet the same "
+        "moods of the machine. Whom a server leaves waiting (the iterative one all but one, the "
+        "pool all but 64) has no latency and is an error. Memory and system calls are counted "
+        "apart from that, in three rounds; memory while as many clients hold a connection and are "
+        "silent."
     ),
     charts=(
         chart("throughput", "1/s", "Answers a second"),
@@ -285,7 +327,15 @@ EXPERIMENT = Experiment(
     measure=measure,
     verdicts=verdicts,
     seconds=lambda case, settings: (
-        settings.duration + settings.warmup + 3.5 + int(case["connections"] or 0) / 2_000
+        (2.0 if settings.quick else 3.5) + int(case["connections"] or 0) / 2_000
+    ),
+    rounds=3,
+    together=Together(
+        alike=lambda case: case["connections"],
+        measure=partial(turns.measure, enter=enter),
+        seconds=lambda case, settings: (
+            1.2 * settings.duration + settings.warmup + 1.5 + int(case["connections"] or 0) / 2_000
+        ),
     ),
     table=(
         "throughput",
