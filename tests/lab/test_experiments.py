@@ -228,9 +228,9 @@ def test_the_command_of_an_experiment_repeats_it() -> None:
         models=("loop", "pool"),
         connections=(1, 10_000),
         duration=0.5,
-        rounds=5,
+        rounds=7,
     )
-    options = "--models loop,pool --connections 1,10000 --duration 0.5 --rounds 5"
+    options = "--models loop,pool --connections 1,10000 --duration 0.5 --rounds 7"
     for name, handler in (("models", "app.py:handle "), ("scanning", "")):
         told = described(load(name), settings).command
         assert told == f"neverblock compare {handler}{options} --experiment {name}"

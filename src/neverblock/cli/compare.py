@@ -114,10 +114,10 @@ Exit codes:
     "How long",
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
-    default=3.0,
+    default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the load of a case is measured.",
+    help="How long the load of a case is measured in a round.",
 )
 @option(
     "How long",
@@ -132,7 +132,7 @@ Exit codes:
     "How long",
     "--rounds",
     type=click.IntRange(min=1),
-    default=3,
+    default=5,
     show_default=True,
     metavar="N",
     help="How often everything is measured.",

@@ -100,6 +100,8 @@ class Run:
     """What went wrong, a line each."""
     _rows: list[Row] = field(default_factory=list)
     _missing: dict[tuple[str, CaseKey], Missing] = field(default_factory=dict)
+    _failed: dict[tuple[str, CaseKey], int] = field(default_factory=dict)
+    """The round in which a case that can be had failed last."""
 
     def __post_init__(self) -> None:
         self.steps = plan(self.experiments, self.settings)
@@ -127,7 +129,7 @@ class Run:
         self.keep(self.results())
 
     def _measure(self, step: Step, place: Bench) -> None:
-        cases = [case for case in step.cases if self._wanted(step.experiment, case)]
+        cases = [case for case in step.cases if self._wanted(step, case)]
         together = step.experiment.together
         if not step.together or together is None:
             for case in cases:
@@ -136,10 +138,10 @@ class Run:
             for case, outcome in together.measure(cases, place):
                 self._note(step, case, outcome)
 
-    def _wanted(self, experiment: Experiment, case: Case) -> bool:
-        """Whether it could be measured so far, or failed and may not fail again."""
-        missing = self._missing.get((experiment.name, key(case)))
-        return missing is None or missing.reason in self.failures
+    def _wanted(self, step: Step, case: Case) -> bool:
+        """Whether it may be had, and has not failed in this round."""
+        where = step.experiment.name, key(case)
+        return where not in self._missing or 0 < self._failed.get(where, 0) < step.round
 
     def _note(self, step: Step, case: Case, outcome: Outcome) -> None:
         name = step.experiment.name
@@ -148,6 +150,7 @@ class Run:
             if not isinstance(outcome, Unmeasurable):
                 reason = f"round {step.round} failed: {outcome}"
                 self.failures.append(reason)
+                self._failed[name, key(case)] = step.round
             self._missing[name, key(case)] = Missing(experiment=name, case=case, reason=reason)
             return
         self._rows += [
@@ -250,7 +253,8 @@ def varied(rows: Sequence[Row]) -> list[str]:
     told = []
     if typical > SPREAD:
         told.append(
-            f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}"
+            f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}; "
+            f"more of them make medians better (--rounds)"
         )
     if wild > MANY * len(spreads):
         told.append(

@@ -23,11 +23,11 @@ class Settings:
     connections: tuple[int, ...] = (1, 10, 100, 1_000)
     protocol: str = "echo"
     """What the handler speaks: one of PROTOCOLS."""
-    duration: float = 3.0
-    """How long the load of a case is measured."""
+    duration: float = 2.0
+    """How long the load of a case is measured in a round."""
     warmup: float = 0.5
     """Load before that, which is not measured."""
-    rounds: int = 3
+    rounds: int = 5
     size: int = 1024
     """Of a message."""
     quick: bool = False

@@ -45,7 +45,7 @@ def progress(run: Run, shown: Console) -> Iterator[None]:
     """Measure, and show how far it is. No thread draws meanwhile: nothing else runs."""
     seconds = [step.seconds(run.settings) for step in run.steps]
     shown.print(
-        f"{len(run.steps):,} measurements in {run.settings.rounds} "
+        f"{sum(len(step.cases) for step in run.steps):,} measurements in {run.settings.rounds} "
         f"round{'s' if run.settings.rounds > 1 else ''}, about {minutes(sum(seconds))}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
