@@ -92,6 +92,41 @@ def test_what_on_stall_raises_is_logged_and_the_watch_goes_on() -> None:
     assert done.stderr.count("from within") == 4
 
 
+@pytest.mark.parametrize("what", ["SystemExit(1)", "asyncio.CancelledError()"])
+def test_whatever_on_stall_raises_ends_neither_the_watch_nor_the_program(what: str) -> None:
+    done = program(
+        HEAD + "told = []\n"
+        "def tell(stall):\n"
+        "    told.append(stall.over)\n"
+        f"    raise {what}\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        "        time.sleep(0.3)\n"
+        "        await asyncio.sleep(0.1)\n"
+        "neverblock.run(main(), watch=neverblock.Watch(threshold=0.05, on_stall=tell))\n"
+        "print(told)\n"
+    )
+    assert (done.returncode, done.stdout) == (0, "[False, True, False, True]\n"), done.stderr
+    assert done.stderr.count("failed to report a stall") == 4
+
+
+def test_a_handler_of_the_log_that_raises_does_not_end_the_watch() -> None:
+    done = program(
+        HEAD + "class Broken(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        raise LookupError('broken')\n"
+        "logging.getLogger('neverblock.watch').addHandler(Broken())\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        "        time.sleep(0.3)\n"
+        "        await asyncio.sleep(0.1)\n"
+        f"neverblock.run(main(), {WATCH})\n"
+        "neverblock.watch.watcher.ledger = neverblock.watch.watcher.Ledger()  # and no summary\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("LookupError: broken") >= 4, done.stderr
+
+
 def test_a_handler_of_the_log_that_blocks_holds_nobody_up() -> None:
     done = program(
         HEAD + "class Slow(logging.Handler):\n"

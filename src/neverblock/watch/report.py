@@ -1,6 +1,7 @@
 """How a stall is told: two to four lines for people, with fields for machines."""
 
 import logging
+import traceback
 from typing import Any
 
 from neverblock.watch import stack
@@ -20,6 +21,14 @@ LEAST_SHARE = 0.1
 def log(stall: Stall) -> None:
     """One record, with the stall's fields."""
     logger.warning("%s", text(stall), extra=fields(stall))
+
+
+def log_failure(error: BaseException) -> None:
+    """That this kept a stall from being told."""
+    try:
+        logger.error("the watch failed to report a stall", exc_info=error)
+    except Exception:  # A handler of the log's: perhaps it was what failed before, too.
+        traceback.print_exc()
 
 
 def text(stall: Stall) -> str:

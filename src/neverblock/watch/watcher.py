@@ -196,18 +196,25 @@ class Watcher:
     def _report(self, sentinel: Sentinel, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()  # It may still be telling what was found before a fork.
-        while (event := sentinel.next()) is not None:
+        more = True
+        while more and threading.current_thread() is self._thread:
             try:
-                if event["turn"]:
-                    self._look_at_turn(event)
-                elif event["over"]:
-                    self._ended(event)
-                else:
-                    self._began(sentinel, event)
-            except Exception:
-                report.logger.exception("the watch failed to report a stall")
-            if threading.current_thread() is not self._thread:
-                return
+                more = self._report_next(sentinel)
+            except BaseException as error:  # A program's on_stall may raise whatever it likes.
+                report.log_failure(error)
+
+    def _report_next(self, sentinel: Sentinel) -> bool:
+        """Wait for it; whether there was one."""
+        event = sentinel.next()
+        if event is None:
+            return False
+        if event["turn"]:
+            self._look_at_turn(event)
+        elif event["over"]:
+            self._ended(event)
+        else:
+            self._began(sentinel, event)
+        return True
 
     def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
         if debugger.attached(self._ident):
