@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import neverblock
 from neverblock.errors import OutputError
 from neverblock.watch import Cause, MetricsFile, OpenTelemetry, Prometheus, Stall, Watch
+from neverblock.watch.everywhere import every_loop
 from tests.servers.serving import exactly, served
 from tests.watch.outputs.stalling import BLOCKED, THRESHOLD, program, stall
 
@@ -101,6 +102,20 @@ def test_counts_of_closed_loops_stay() -> None:
         neverblock.run(asyncio.sleep(0), watch=watch)
         seen.append(parsed(output.text())["neverblock_loop_turns_total", ()])
     assert seen == sorted(set(seen))
+
+
+def test_a_loop_that_is_watched_anew_in_each_run_is_counted_once() -> None:
+    output = Prometheus(CollectorRegistry())
+    end = every_loop(Watch(outputs=[output]))
+    try:
+        loop = neverblock.Loop()
+        for _ in range(3):
+            loop.run_until_complete(asyncio.sleep(0))
+        turns = loop.statistics()["turns"]
+        assert parsed(output.text())["neverblock_loop_turns_total", ()] == turns
+        loop.close()
+    finally:
+        end()
 
 
 def test_the_number_of_series_is_bounded() -> None:

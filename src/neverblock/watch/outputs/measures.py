@@ -90,6 +90,9 @@ class Watched:
         self._loop = weakref.ref(loop)
         self._last = Counts()
 
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop() is loop
+
     @property
     def open(self) -> bool:
         loop = self._loop()
@@ -131,7 +134,9 @@ class Measures(Output):
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            self._loops.append(Watched(loop))
+            # A loop that is not ours is watched anew in each of its runs.
+            if not any(watched.is_of(loop) for watched in self._loops):
+                self._loops.append(Watched(loop))
 
     def tell(self, stall: Stall) -> None:
         with self._lock:
