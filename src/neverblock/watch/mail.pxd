@@ -20,9 +20,9 @@ cdef struct Event:
     bint over               # False: it goes on
     bint turn               # of many callbacks, not one that does not end
     unsigned long long callbacks    # of the turn
-    bint told               # the sentinel has written the first lines itself
+    bint told               # the sentinel has written the first lines itself, or does
     bint collecting         # the loop's thread runs the garbage collector
-    unsigned long long stall
+    unsigned long long stall        # its number, from 1
     unsigned long long beat
     double began, at        # CLOCK_MONOTONIC, seconds
     double since            # from when on it was measured

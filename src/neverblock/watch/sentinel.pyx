@@ -3,14 +3,15 @@
 - The sentinel's own thread is a native one. It looks at the loop's pulse in steps, and sleeps
   for as long as the loop sleeps. What it finds it posts.
 - While the loop gets on, a look reads a few words of memory and nothing of the kernel's.
-- A reporter, a thread of Python's, takes events out with next(). Where it does not come to it
-  because the GIL is held, the sentinel itself writes the first lines to a descriptor.
+- A reporter, a thread of Python's, takes events out with next(), and claims a stall before it tells
+  of it. Where it does not come to that because the GIL is held, the sentinel itself writes the
+  first lines to a descriptor.
 - A forked child has neither thread: abandon() makes all of it inert there.
 """
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from posix.unistd cimport getpid
+from posix.unistd cimport getpid, usleep
 
 from neverblock.engine.clock cimport now
 from neverblock.engine.pulse cimport Pulse
@@ -25,7 +26,7 @@ from neverblock.watch.outside cimport Outside, ask, at_home, may_be_home
 from neverblock.watch.sampler cimport own_thread
 from neverblock.watch.scheduling cimport stopped, unscheduled
 from neverblock.watch.shares cimport Baseline, measure
-from neverblock.watch.stuck cimport report, see_end
+from neverblock.watch.stuck cimport report, see_end, see_gil
 from neverblock.watch.text cimport NAME
 from neverblock.watch.turn cimport end_turn, look_at_turn
 from neverblock.watch.walker cimport PyThreadState, lines_of
@@ -47,6 +48,10 @@ cdef enum:
 cdef double AT_ONCE = 0.002
 #: The thread that runs the garbage collector; 0: none.
 cdef int collecting = 0
+#: Where threads wait for the GIL, of which there is one in a process; 0: not seen yet.
+cdef unsigned long gil = 0
+#: How often it may still be searched for: in a build without a GIL it is never found.
+cdef int searches = 3
 
 
 def collection(phase, info):
@@ -201,6 +206,7 @@ cdef class Sentinel:
         state.samples = samples
         state.json = json
         state.collecting = &collecting
+        state.gil = &gil
         for prefix in library:
             if prefix and at + len(prefix) + 2 < PREFIXES:
                 snprintf(&state.library[at], PREFIXES - at, "%s", <char *> prefix)
@@ -222,7 +228,7 @@ cdef class Sentinel:
         none."""
         self.state.sleep.listener = hear
         self.state.bells.quit = self.state.bells.ended = self.state.bells.pausing = False
-        self.state.reporter = 0
+        self.state.reporter = self.state.listening = 0
         self.state.bells.rung = True      # the loop may run already
         if nb_start(&self.thread, body, self.state):
             raise RuntimeError("the watch cannot start its thread: the system refuses one more")
@@ -264,6 +270,47 @@ cdef class Sentinel:
         self.state.thread = 0
         ring(&self.state.bells)
 
+    def arrive(self):
+        """The calling thread reports from now on."""
+        nb_be_named()
+        self.state.reporter = own_thread()
+
+    def search_gil(self):
+        """See where threads wait for the GIL, once in a process: there the reporter can be known to
+        wait for it whatever it is at. Called after start(); holds the GIL for about 0.1 ms, for
+        20 ms at most."""
+        global searches
+        cdef Watched *state = self.state
+        cdef Call call
+        cdef double until = now() + 0.1
+        if gil or searches <= 0:
+            return
+        searches -= 1
+        with nogil:
+            while not nb_flag(&state.listening) and now() < until:
+                usleep(50)
+        until = now() + 0.02
+        pthread_mutex_lock(&state.bells.mutex)
+        state.called = True
+        pthread_cond_signal(&state.bells.post)
+        pthread_mutex_unlock(&state.bells.mutex)
+        while gil == 0 and now() < until:
+            usleep(50)      # the reporter cannot have the GIL meanwhile
+            see_gil(state, &call)
+        pthread_mutex_lock(&state.bells.mutex)
+        state.called = False
+        pthread_mutex_unlock(&state.bells.mutex)
+
+    def claim(self, unsigned long long stall):
+        """Whether it is the reporter who tells of that stall first: the sentinel has not. For the
+        reporter's thread."""
+        pthread_mutex_lock(&self.state.bells.mutex)
+        mine = self.state.written != stall
+        if mine:
+            self.state.reported = stall
+        pthread_mutex_unlock(&self.state.bells.mutex)
+        return mine
+
     def goes_on(self, unsigned long long beat):
         """Whether the callback that was found stuck still runs."""
         return goes_on(self.state, beat)
@@ -289,23 +336,25 @@ cdef class Sentinel:
         cdef Event *event
         cdef double heard
         cdef const char *name
-        with nogil:
+        while True:
+            with nogil:
+                pthread_mutex_lock(&state.bells.mutex)
+                nb_set_flag(&state.listening, 1)
+                while state.mail.first is NULL and not state.bells.ended and not state.called:
+                    nb_bell_wait(&state.bells.post, &state.bells.mutex, -1)
+                nb_set_flag(&state.listening, 0)
+                pthread_mutex_unlock(&state.bells.mutex)
+                nb_set_flag(&state.coming, 1)
+                heard = now()
+            nb_set_flag(&state.coming, 0)
+            waited = now() - heard
             pthread_mutex_lock(&state.bells.mutex)
-            if not state.reporter:
-                nb_be_named()
-                state.reporter = own_thread()
-            while state.mail.first is NULL and not state.bells.ended:
-                nb_bell_wait(&state.bells.post, &state.bells.mutex, -1)
+            event = take(&state.mail)
             pthread_mutex_unlock(&state.bells.mutex)
-            nb_set_flag(&state.coming, 1)
-            heard = now()
-        nb_set_flag(&state.coming, 0)
-        waited = now() - heard
-        pthread_mutex_lock(&state.bells.mutex)
-        event = take(&state.mail)
-        pthread_mutex_unlock(&state.bells.mutex)
-        if event is NULL:
-            return None
+            if event is not NULL:
+                break
+            if state.bells.ended:
+                return None
         name = nb_call_name(event.call.number)
         try:
             return {
@@ -324,7 +373,7 @@ cdef class Sentinel:
                 "in_call": event.call.number >= 0,
                 "faulting": event.call.number == -1,
                 "arguments": [event.call.arguments[i] for i in range(6)],
-                "on_gil": bool(at_gil(&event.call, state.gil)),
+                "on_gil": bool(at_gil(&event.call, gil)),
                 "gil_wait": waited,
                 "thread": event.thread,
                 "busy": event.busy,

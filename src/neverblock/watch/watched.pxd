@@ -43,6 +43,11 @@ cdef struct Lasting:        # a stall that was told
     double counted          # up to when its stacks are
     int thread
     Baseline before
+    bint untold             # nobody tells of it yet
+    int wanting             # who waits for the GIL at every look since these two were measured
+    Baseline loop
+    Baseline reporter
+    Stack stack             # the first one since then; empty: none was taken yet
 
 cdef struct Watched:
     # the loop's
@@ -67,7 +72,11 @@ cdef struct Watched:
     # shared
     Bells bells
     Mail mail
+    bint called             # the reporter is to come though there is no event
+    unsigned long long reported     # the stall that the reporter was the last to come to
+    unsigned long long written      # the one that the sentinel was the last to tell of itself
     int reporter
+    int listening           # the reporter waits for an event
     int watching            # the thread of the sentinel
     # the sentinel's
     Event found
@@ -75,7 +84,7 @@ cdef struct Watched:
     Tallies tallies
     unsigned long long stalls
     int *collecting         # the thread that runs the garbage collector; 0: none
-    unsigned long gil       # where a thread waits that waits for the GIL; 0: not seen yet
+    unsigned long *gil      # where a thread waits that waits for the GIL; 0: not seen yet
     int coming              # the reporter has been woken, and waits for nothing but the GIL
     Turn turn
     Lasting lasting

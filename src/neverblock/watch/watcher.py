@@ -75,7 +75,8 @@ class Watcher:
         with self._lock:
             begins = self._sentinel is None and not self._stopped and self._start()
             sentinel = self._sentinel
-        if begins:
+        if begins and sentinel is not None:
+            sentinel.search_gil()
             for output in self._outputs:
                 if (loop := self._loop()) is not None:
                     attempt(output, output.begin, loop)
@@ -194,6 +195,7 @@ class Watcher:
             raise
 
     def _report(self, sentinel: Sentinel, before: threading.Thread | None) -> None:
+        sentinel.arrive()
         if before is not None:
             before.join()  # It may still be telling what was found before a fork.
         more = True
@@ -217,10 +219,14 @@ class Watcher:
         return True
 
     def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
-        if debugger.attached(self._ident):
+        debugged = debugger.attached(self._ident)
+        stall = None if debugged else self._look(sentinel, event)
+        # From here on it is told here, or nowhere, if the sentinel has not come first.
+        told = event["told"] or not sentinel.claim(event["stall"])
+        if stall is None:
             self._current = None
             return
-        stall = self._look(sentinel, event)
+        stall = replace(stall, told=told)
         # Nothing is known of it: it was over before it could be looked at. Or a debugger halts it.
         nothing = not (stall.stack or stall.callback or event["sampled"])
         if nothing or stack.in_debugger(stall.stack):
@@ -304,7 +310,6 @@ class Watcher:
             culprit_thread=thread,
             cpu=event["cpu"],
             queued=event["queued"],
-            told=event["told"],
         )
 
 

@@ -10,7 +10,7 @@ from neverblock.watch.json_text cimport Object, add_false, add_number, add_strin
 from neverblock.watch.kernel cimport nb_call_name
 from neverblock.watch.mail cimport Event, at_gil
 from neverblock.watch.text cimport NAME, begins, file_of, function_of, own_line, source_line
-from neverblock.watch.walker cimport Stack, copy
+from neverblock.watch.walker cimport Stack
 from neverblock.watch.watched cimport Watched
 
 cdef extern from * nogil:
@@ -47,12 +47,14 @@ cdef inline void tell(Watched *self, Event *event) noexcept nogil:
     cdef bint mine
     find_cause(self, event, &words)
     compose(self, event, &words)
-    # Marked first: from the queue it may be gone while we write.
+    # Said first: the reporter may come to it while we write.
+    event.told = True
     pthread_mutex_lock(&self.bells.mutex)
-    mine = self.mail.queued > 0
+    mine = self.reported != event.stall
     if mine:
-        self.mail.last.told = True
-        copy(&self.mail.last.busy_stack, &event.busy_stack)
+        self.written = event.stall
+        if self.mail.queued:    # it is the last one: no other is posted while it goes on
+            self.mail.last[0] = event[0]
     pthread_mutex_unlock(&self.bells.mutex)
     if not mine or self.output < 0:
         return
@@ -74,7 +76,7 @@ cdef inline void find_cause(Watched *self, const Event *event, Words *words) noe
         words.cause = b"garbage collection"
     elif event.used.cpu + event.used.queued >= lasted / 2:
         words.cause = b"computing in C, GIL held"
-    elif at_gil(&event.call, self.gil):
+    elif at_gil(&event.call, self.gil[0]):
         words.cause = b"waiting for the GIL"
         line = -1
         if event.busy:
