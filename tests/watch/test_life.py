@@ -127,6 +127,28 @@ def test_a_handler_of_the_log_that_raises_does_not_end_the_watch() -> None:
     assert done.stderr.count("LookupError: broken") >= 4, done.stderr
 
 
+def test_stalls_that_nobody_comes_to_are_told_of_and_those_that_began_end() -> None:
+    done = program(
+        HEAD + "told, free = [], threading.Event()\n"
+        "def tell(stall):\n"
+        "    free.wait()\n"
+        "    told.append(stall.over)\n"
+        "async def main():\n"
+        "    for _ in range(60):\n"
+        "        time.sleep(0.03)\n"
+        "        await asyncio.sleep(0.001)\n"
+        "    free.set()\n"
+        "    while len(told) < 60 or not told[-1]:\n"
+        "        await asyncio.sleep(0.01)\n"
+        "watch = neverblock.Watch(threshold=0.01, turn_threshold=30, on_stall=tell)\n"
+        "neverblock.run(main(), watch=watch)\n"
+        "assert 60 <= len(told) < 100, len(told)\n"
+        "assert told == [False, True] * (len(told) // 2), told\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stalls are not told: too many wait already" in done.stderr
+
+
 def test_a_handler_of_the_log_that_blocks_holds_nobody_up() -> None:
     done = program(
         HEAD + "class Slow(logging.Handler):\n"

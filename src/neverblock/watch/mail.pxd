@@ -13,6 +13,7 @@ from neverblock.watch.walker cimport Stack
 
 cdef enum:
     MOST_QUEUED = 64
+    MOST_ENDS = 2           # of a callback and of a turn: what began to be told has an end
     GIL_SIZE = 256          # bytes; what lies that near to a wait for the GIL is one too
 
 cdef struct Event:
@@ -44,12 +45,14 @@ cdef struct Mail:
 
 
 # NULL: there is no memory, or too much is waiting; it is counted as lost.
-cdef inline Event *new_event(Mail *self) noexcept nogil:
+cdef inline Event *new_event(Mail *self, bint over) noexcept nogil:
     cdef Event *event = NULL
-    if self.queued < MOST_QUEUED:
+    if self.queued < MOST_QUEUED + (MOST_ENDS if over else 0):
         event = <Event *> calloc(1, sizeof(Event))
     if event is NULL:
         self.lost += 1
+    else:
+        event.over = over
     return event
 
 

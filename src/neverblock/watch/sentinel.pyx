@@ -327,7 +327,7 @@ cdef class Sentinel:
 
     @property
     def lost(self):
-        """Stalls that were not told: too many waited for the reporter."""
+        """How often a stall was found that could not be told: too many wait for the reporter."""
         return self.state.mail.lost
 
     def next(self):

@@ -33,7 +33,7 @@ cdef inline void report(
         Watched *self, unsigned long long beat, double began, double moment, double waited,
         const Baseline *before) noexcept nogil:
     cdef int thread = self.thread       # which may leave meanwhile
-    cdef Event *event = of_callback(self, beat, began)
+    cdef Event *event = of_callback(self, beat, began, False)
     if event is NULL:
         return
     event.at = moment
@@ -67,10 +67,9 @@ cdef inline void see_end(Watched *self) noexcept nogil:
     if self.bells.pausing and goes_on(self, stall.beat):
         return
     stall.open = False
-    event = of_callback(self, stall.beat, stall.began)
+    event = of_callback(self, stall.beat, stall.began, True)
     if event is NULL:
         return
-    event.over = True
     event.at = now()
     take_shares(event, &stall.before, stall.thread)
     prolong(&self.tallies, event.at - stall.counted)
@@ -79,8 +78,8 @@ cdef inline void see_end(Watched *self) noexcept nogil:
 
 
 cdef inline Event *of_callback(
-        Watched *self, unsigned long long beat, double began) noexcept nogil:
-    cdef Event *event = new_event(&self.mail)
+        Watched *self, unsigned long long beat, double began, bint over) noexcept nogil:
+    cdef Event *event = new_event(&self.mail, over)
     if event is not NULL:
         event.stall = self.stalls
         event.beat = beat

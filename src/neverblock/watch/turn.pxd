@@ -54,14 +54,13 @@ cdef inline void end_turn(Watched *self, double moment) noexcept nogil:
 
 
 cdef inline void post_turn(Watched *self, double moment, bint over) noexcept nogil:
-    cdef Event *event = new_event(&self.mail)
+    cdef Event *event = new_event(&self.mail, over)
     cdef double began = self.turn.began
     cdef Usage used
     if event is NULL:
         return
     used = used_since(&self.turn.loop, self.turn.thread)
     event.turn = True
-    event.over = over
     event.stall = self.stalls
     event.beat = beat_of(self)
     event.began = began

@@ -29,6 +29,10 @@ from neverblock.watch.stall import Cause, Place, Sample, Stall
 
 #: Where the sentinel writes while the GIL cannot be had.
 STANDARD_ERROR = 2
+LOST = (
+    "neverblock: stalls are not told: too many wait already, "
+    "for what on_stall, the outputs and the handlers of the log do with each"
+)
 
 
 class Watcher:
@@ -69,6 +73,7 @@ class Watcher:
         self._loud = False
         self._turn: Stall | None = None
         self._turn_loud = False
+        self._lost = 0
 
     def enter(self) -> None:
         """The calling thread runs the loop from now on."""
@@ -208,6 +213,9 @@ class Watcher:
     def _report_next(self, sentinel: Sentinel) -> bool:
         """Wait for it; whether there was one."""
         event = sentinel.next()
+        if sentinel.lost > self._lost:
+            self._lost = sentinel.lost
+            report.logger.warning("%s", LOST)
         if event is None:
             return False
         if event["turn"]:
