@@ -115,7 +115,7 @@ INSIDES := tests/watch/test_causes.py tests/watch/test_samples.py tests/watch/te
 conformance: $(INSTALLED) ## CPython's own asyncio tests on each backend and each Python; there, the watch
 	@$(BIN)/python scripts/pythons.py | { failed=0; while read -r version python; do \
 		if $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; \
-		then venv=$(VENV); lock=$(LOCK); todo=conformance-here; \
+		then venv=$(VENV); lock=$(LOCK); todo='conformance-here conformance-io-uring'; \
 		else venv=$(VENV)-$$version; lock=requirements/pythons.txt; \
 			todo='conformance-here insides-here'; fi; \
 		$(MAKE) --no-print-directory $$todo \
@@ -125,6 +125,12 @@ conformance: $(INSTALLED) ## CPython's own asyncio tests on each backend and eac
 .PHONY: conformance-here
 conformance-here: $(INSTALLED)
 	$(BIN)/python tests/conformance/run.py --loop neverblock --backends all
+
+# On this Python, and those tests alone whose loops read, write and start processes.
+.PHONY: conformance-io-uring
+conformance-io-uring: $(INSTALLED)
+	$(BIN)/python tests/conformance/run.py --loop neverblock --backends io_uring \
+		test_buffered_proto test_server test_sock_lowlevel test_streams test_subprocess test_unix_events
 
 .PHONY: insides-here
 insides-here: $(INSTALLED)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "neverblock"
 BIN = Path(sys.executable).parent
 #: Compiled only on systems that have the call.
-OPTIONAL = {"neverblock/multiplexers/epoll", "neverblock/multiplexers/kqueue"}
+OPTIONAL = {f"neverblock/multiplexers/{name}" for name in ("epoll", "io_uring", "kqueue")}
 
 pytestmark = pytest.mark.timeout(600)  # where nothing is compiled yet
 

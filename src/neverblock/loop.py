@@ -48,8 +48,8 @@ class Watch(Protocol):
 class Loop(Engine, asyncio.SelectorEventLoop):
     """An asyncio event loop on a multiplexer chosen by name.
 
-    backend: "epoll", "kqueue", "poll" or "select"; None: NEVERBLOCK_BACKEND from the
-    environment, else the best there is. Raises ValueError for one that cannot be used.
+    backend: "epoll", "kqueue", "io_uring", "poll" or "select"; None: NEVERBLOCK_BACKEND from
+    the environment, else the best there is. Raises ValueError for one that cannot be used.
     watch: tells which line blocks the loop, a neverblock.Watch; None: nobody watches.
     """
 

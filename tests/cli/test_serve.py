@@ -93,7 +93,6 @@ def test_says_where_it_listens_and_serves_there(tmp_path: Path) -> None:
         assert server.process.stdout.read() == ""
 
 
-@pytest.mark.parametrize("backend", ["epoll", "poll", "select"])
 def test_a_backend_may_be_named(backend: str) -> None:
     with served(ECHO, "--backend", backend) as server:
         assert f"backend {backend}," in server.lines[0]

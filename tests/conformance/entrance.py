@@ -18,6 +18,8 @@ from typing import Any
 
 SELECTORS = {"epoll": "EpollSelector", "poll": "PollSelector", "select": "SelectSelector"}
 BACKENDS = {name: backend for backend, name in SELECTORS.items()}
+#: Ours, for which the standard library has no selector.
+MORE = ("io_uring",)
 ANY_BACKEND = "own"  # for a loop that does not let the caller choose
 
 Maker = Callable[[selectors.BaseSelector | None], asyncio.AbstractEventLoop]

@@ -3,6 +3,7 @@
     python tests/conformance/run.py                          every module on epoll, poll and select
     python tests/conformance/run.py test_events 'test_s*'    these modules
     python tests/conformance/run.py --backends poll -k sendfile
+    python tests/conformance/run.py --backends io_uring      one that is left out else
     python tests/conformance/run.py --loop uvloop            any loop: MODULE or MODULE:FACTORY
 
 Each module runs on each backend in a process of its own; a test that passes without a loop that
@@ -26,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from entrance import ANY_BACKEND, SELECTORS
+from entrance import ANY_BACKEND, MORE, SELECTORS
 from supervise import Job, Report, Result, Settings, run_job
 from verdict import KINDS, LIST, Expected, Verdict, judge, read_expected
 
@@ -119,7 +120,7 @@ def print_report(job: Job, report: Report) -> None:
     count = collections.Counter(result.outcome for result in report.results.values())
     said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(count.items()))
     click.echo(
-        f"{job.backend:6} {short(job.module):24} "
+        f"{job.backend:8} {short(job.module):24} "
         f"{report.seconds:5.1f} s  {said or 'not run: ' + report.not_run}"
     )
 
@@ -215,12 +216,12 @@ def print_verdicts(verdicts: dict[str, dict[str, Verdict]], results: Results) ->
     for (group, why), number in sorted(skips.items()):
         click.echo(f"skipped, as on asyncio's own loop: {group}: {number} times: {why}")
     click.echo()
-    click.echo(f"{'backend':8}{'tests':>7}{'passed':>8}   on the loop: {'tests':>6}{'passed':>8}")
+    click.echo(f"{'backend':9}{'tests':>7}{'passed':>8}   on the loop: {'tests':>6}{'passed':>8}")
     for backend, tests in verdicts.items():
         using = [verdict for verdict in tests.values() if verdict.result.uses]
         passed = sum(verdict.kind == "passed" for verdict in tests.values())
         here = sum(verdict.kind == "passed" for verdict in using)
-        click.echo(f"{backend:8}{len(tests):7}{passed:8}   {len(using):20}{here:8}")
+        click.echo(f"{backend:9}{len(tests):7}{passed:8}   {len(using):20}{here:8}")
     click.echo("(the other tests make no loop, or one of asyncio's base classes: they say nothing)")
     click.echo("(a test that passes without a loop that has the backend ran on the first one only)")
 
@@ -245,7 +246,9 @@ def complain(
 @click.command(help=__doc__.partition("\n")[0] if __doc__ else None)
 @click.argument("patterns", nargs=-1, metavar="[MODULE…]")
 @click.option("--loop", default="neverblock", show_default=True, help="MODULE[:FACTORY] or asyncio")
-@click.option("--backends", default="all", show_default=True, help="epoll,poll,select or all")
+@click.option(
+    "--backends", default="all", show_default=True, help="epoll,poll,select or all; io_uring"
+)
 @click.option("-k", "keywords", multiple=True, help="only tests with this in their id")
 @click.option(
     "-j", "--jobs", default=2 * (os.cpu_count() or 1), show_default=True, help="processes"
@@ -279,6 +282,9 @@ def main(
     if not modules:
         raise click.ClickException(f"no test module matches {' '.join(patterns)}")
     chosen = choose_backends(loop, backends)
+    if (reason := obstacle(chosen)) is not None:
+        click.echo(f"nothing is run: {reason}")
+        return
     settings = Settings(keywords, test_timeout, debug)
     if expected_path is None and loop == "neverblock":
         expected_path = LIST
@@ -314,11 +320,22 @@ def choose_backends(loop: str, backends: str) -> list[str]:
     if loop not in ("neverblock", "asyncio"):
         return [ANY_BACKEND]
     chosen = list(SELECTORS) if backends == "all" else backends.split(",")
-    if unknown := set(chosen) - set(SELECTORS):
+    known = [*SELECTORS, *(MORE if loop == "neverblock" else ())]
+    if unknown := set(chosen) - set(known):
         raise click.BadParameter(
-            f"no such backend: {', '.join(unknown)}; known: {', '.join(SELECTORS)}"
+            f"no such backend: {', '.join(unknown)}; known: {', '.join(known)}"
         )
     return chosen
+
+
+def obstacle(chosen: list[str]) -> str | None:
+    """What keeps this system from a backend that the standard library has no selector for."""
+    for backend in set(chosen) & set(MORE):
+        from neverblock import multiplexers
+
+        if (reason := multiplexers.available()[backend]) is not None:
+            return f"{backend}: {reason}"
+    return None
 
 
 def as_json(loop: str, verdicts: dict[str, dict[str, Verdict]]) -> dict[str, object]:

@@ -11,9 +11,10 @@ test_selectors = pytest.importorskip(
     "test.test_selectors", reason="this Python comes without its test suite"
 )
 
-#: By our backend that stands in for the class that each was written for.
+#: By our backend: the tests of the class that it stands in for, or is most like.
 CASES: dict[str, type[unittest.TestCase]] = {
     "epoll": test_selectors.EpollSelectorTestCase,
+    "io_uring": test_selectors.PollSelectorTestCase,
     "kqueue": test_selectors.KqueueSelectorTestCase,
     "poll": test_selectors.PollSelectorTestCase,
     "select": test_selectors.SelectSelectorTestCase,

@@ -100,8 +100,8 @@ def test_watching_from_another_thread(
 def test_a_signal_ends_the_wait_with_nothing(multiplexer: Selector, alarms: Alarms) -> None:
     arrived = []
     alarms(lambda *_: arrived.append(None))
-    assert multiplexer._wait(-1, 0) == []
-    assert arrived
+    while not arrived:  # the end of another test's io_uring may be as good as a signal, once
+        assert multiplexer._wait(-1, 0) == []
 
 
 def test_select_goes_on_after_a_signal(

@@ -127,7 +127,6 @@ def test_its_end_drains(model: str) -> None:
         client.recv(1)
 
 
-@pytest.mark.parametrize("backend", ["epoll", "poll", "select"])
 def test_a_backend_may_be_named(backend: str) -> None:
     async def which(stream: Stream) -> None:
         await stream.send(stream.info.backend.encode())

@@ -2,8 +2,8 @@
 #
 # A transport never reads, writes or waits. It asks a driver, and the driver answers
 # with completions: "these bytes were received", "so many were sent". On readiness
-# (select, poll, epoll, kqueue) the driver waits, then calls the kernel; on io_uring
-# the kernel does both. The transport cannot tell which.
+# (select, poll, epoll, kqueue, io_uring as one) the driver waits, then calls the kernel; in a
+# driver over io_uring the kernel would do both. The transport could not tell which.
 #
 # - Loop thread, GIL held, on both sides.
 # - Completions arrive from the loop's turn, never from inside start_receiving() or

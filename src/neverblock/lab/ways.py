@@ -102,7 +102,7 @@ def of(case: Case) -> Way:
 
 
 def backends() -> tuple[str, ...]:
-    """Those of this system, and those that are planned: it is told that they are missing."""
+    """Those of this system, and those that it forbids: it is told that they are missing."""
     found = multiplexers.available().items()
     return tuple(name for name, reason in found if not (reason or "").startswith("not on"))
 

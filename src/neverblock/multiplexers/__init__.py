@@ -1,4 +1,4 @@
-"""Multiplexers: one contract over select(2), poll(2), epoll(7) and kqueue(2).
+"""Multiplexers: one contract over select(2), poll(2), epoll(7), kqueue(2) and io_uring(7).
 
 Each is a ``selectors.BaseSelector`` as well, for ``selectors`` code and asyncio's own
 ``SelectorEventLoop``. A new one is its file, a line in REGISTRY and a line in meson.build.
@@ -14,6 +14,7 @@ from neverblock.multiplexers.selector import Selector
 
 if TYPE_CHECKING:
     from neverblock.multiplexers.epoll import Epoll as Epoll
+    from neverblock.multiplexers.io_uring import IoUring as IoUring
     from neverblock.multiplexers.poll import Poll as Poll
     from neverblock.multiplexers.select import Select as Select
 
@@ -23,26 +24,24 @@ __all__ = ["REGISTRY", "Multiplexer", "Selector", "available", "create", "defaul
 REGISTRY: Final = {
     "epoll": ("Epoll", "Linux"),
     "kqueue": ("Kqueue", "BSD or macOS"),
+    "io_uring": ("IoUring", "Linux"),
     "poll": ("Poll", "POSIX"),
     "select": ("Select", "POSIX"),
 }
 
-#: Would come before those of REGISTRY.
-PLANNED: Final = {"io_uring": "not built yet"}
-
 
 def available() -> dict[str, str | None]:
     """Every backend, best first: None where it can be used, else the reason why it cannot."""
-    return PLANNED | {name: obstacle(name) for name in REGISTRY}
+    return {name: obstacle(name) for name in REGISTRY}
 
 
 def default() -> tuple[str, str]:
-    """The best backend that can be used, and why none of the better ones: "" for no reason."""
-    reasons = [f"{name} {reason}" for name, reason in PLANNED.items()]
+    """The best backend that can be used, and why it is that one."""
+    reasons: list[str] = []
     for name in REGISTRY:  # no further than needed: every new loop asks
         reason = obstacle(name)
         if reason is None:
-            return name, ", ".join(reasons)
+            return name, ", ".join(reasons) or "the best there is"
         reasons.append(f"{name} {reason}")
     raise OSError(f"no multiplexer can be used: {', '.join(reasons)}")
 
@@ -52,7 +51,7 @@ def create(name: str) -> Selector:
 
     Raises ValueError for a backend that is unknown or cannot be used here.
     """
-    reason = PLANNED.get(name) or (obstacle(name) if name in REGISTRY else "unknown")
+    reason = obstacle(name) if name in REGISTRY else "unknown"
     if reason is not None:
         usable = [name for name, reason in available().items() if reason is None]
         raise ValueError(f'backend "{name}": {reason}; use one of {", ".join(usable)}')

@@ -51,7 +51,7 @@ cdef class Multiplexer:
     # Seconds; below 0: until something happens. Returns how many events there are.
     # A signal ends the wait with 0 events: the caller then runs signal handlers.
     cdef int wait(self, double timeout) except -1
-    # Gives back what the multiplexer itself holds (an epoll or kqueue descriptor). Idempotent.
+    # Gives back what the multiplexer itself holds (an epoll descriptor, a ring). Idempotent.
     # Touches no watch, so a forked child may call it: the parent's goes on.
     cdef int release(self) except -1
 
