@@ -32,16 +32,6 @@ def room(connections: int) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """How long one client more had to wait for its answer, in seconds."""
-
-    seconds: float
-    """From before it connected."""
-    served: float
-    """From when it was connected: the server's part, which connect(2) does not wait for."""
-
-
-@dataclass(frozen=True, slots=True)
 class Crowd:
     """Connections that are held."""
 
@@ -54,15 +44,16 @@ class Crowd:
     _process: "subprocess.Popen[str]"
     _patience: float
 
-    def probe(self) -> Probe:
-        """Let one client more come, be answered, and leave. Raises LabError where it is not."""
+    def probe(self) -> float:
+        """Let one client more come, be answered, and leave: in how many seconds. Raises LabError
+        where it is not answered."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        told = answer(self._process, 2 * self._patience)
-        if told["seconds"] is None:
+        seconds: float | None = answer(self._process, 2 * self._patience)["seconds"]
+        if seconds is None:
             raise LabError(f"one client more is not answered within {self._patience:g} s")
-        return Probe(**told)
+        return seconds
 
 
 @contextmanager

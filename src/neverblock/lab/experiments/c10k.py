@@ -29,9 +29,7 @@ QUICK = (100, 2_000)
 PROBES = 25
 #: Clients that come and go before memory is read.
 FIRST = 10
-#: Until one client more is answered: from when it was connected, and from before that. The second
-#: has what the kernel needs to find it a port, which is more and more when half of them are taken.
-SERVED, WHOLE = "one more served within", "one more answered within"
+ONE_MORE = "one more answered within"
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -62,8 +60,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
             yield Metric("clients answered", "1", clients.answered)
             yield Metric("threads", "1", counts.threads)
             yield Metric("everybody answered within", "s", clients.seconds)
-            yield Metric(WHOLE, "s", median(each.seconds for each in probes))
-            yield Metric(SERVED, "s", median(each.served for each in probes))
+            yield Metric(ONE_MORE, "s", median(probes))
             yield Metric("rss per connection", "B/connection", (full.rss - empty.rss) / count)
             yield Metric("rss", "B", full.rss)
 
@@ -73,19 +70,15 @@ def verdicts(found: Found) -> Sequence[Verdict]:
     if not held:
         return []
     count = max(int(case["connections"] or 0) for case, _ in held)
-    # Runs in which connecting was not told apart have the whole alone.
-    waiting, since = SERVED, "after it was connected"
-    if not found.all(waiting, connections=count):
-        waiting, since = WHOLE, "after it began to connect (to find a free port takes longer there)"
     late_by = {
-        str(case["backend"]): each.median for case, each in found.all(waiting, connections=count)
+        str(case["backend"]): each.median for case, each in found.all(ONE_MORE, connections=count)
     }
     backend = min(late_by, key=lambda name: late_by[name])
     of_it: Case = {"backend": backend, "connections": count}
     threads = found.fact("threads", **of_it)
     memory = found.fact("rss per connection", **of_it)
     whole = found.fact("rss", **of_it)
-    late = found.fact(waiting, **of_it)
+    late = found.fact(ONE_MORE, **of_it)
     facts = {
         "clients held and answered": found.fact("clients answered", **of_it),
         "threads of the server": threads,
@@ -100,11 +93,11 @@ def verdicts(found: Found) -> Sequence[Verdict]:
     )
     fewest = min(int(each["connections"] or 0) for each, _ in found.all("rss", backend=backend))
     if fewest < count:
-        early = found.fact(waiting, backend=backend, connections=fewest)
+        early = found.fact(ONE_MORE, backend=backend, connections=fewest)
         growth = derived(late, late.value / early.value, "1", early)
         facts[f"the same beside {fewest:,}"] = early
         text += (
-            f" Beside them one client more had its answer {words.shown(late.value, 's')} {since}; "
+            f" Beside them one client more had its answer within {words.shown(late.value, 's')}; "
             f"beside {fewest:,} it was {words.shown(early.value, 's')}, "
             + (
                 "about as long."
@@ -115,7 +108,7 @@ def verdicts(found: Found) -> Sequence[Verdict]:
             )
         )
     for other in sorted(late_by.keys() - {backend}):
-        slower = found.fact(waiting, backend=other, connections=count)
+        slower = found.fact(ONE_MORE, backend=other, connections=count)
         facts[f"answer to one client more, {other}"] = slower
         text += f" On {other} it took {words.shown(slower.value, 's')} in that crowd."
     alone = "one thread" if threads.value == 1 else words.counted(threads.value, "thread")
@@ -135,15 +128,15 @@ EXPERIMENT = Experiment(
     question="How many clients can one thread hold, and does the crowd slow down who comes next?",
     method=(
         "Clients connect to an echo server, get one answer each, and stay. When all are there and "
-        "the server rests, its memory is read; then 25 clients more come one after the other. What "
-        "is shown of them begins when they are connected: finding a free port for the connection "
-        "is the kernel's part, and slow once half of the ports are taken."
+        "the server rests, its memory is read; then 25 clients more come one after the other, from "
+        "another address: to find a free port where half of them are taken is slow, and the "
+        "clients' part. What is shown of them begins when they begin to connect."
     ),
     charts=(
         Chart(
-            metric=SERVED,
+            metric=ONE_MORE,
             unit="s",
-            title="From being connected to the first answer, beside so many",
+            title="From connecting to the first answer, beside so many",
             x="connections",
             series=("backend",),
             log_x=True,
@@ -162,5 +155,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     verdicts=verdicts,
     seconds=lambda case, settings: 2.0 + int(case["connections"] or 0) / 4_000,
-    table=("clients answered", "rss per connection", SERVED),
+    table=("clients answered", "rss per connection", ONE_MORE),
 )

@@ -62,7 +62,7 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
             counts = server.tree.counts()
             yield Metric("time to take all", "s", clients.seconds)
             yield Metric(
-                "time to first answer", "s", median(clients.probe().seconds for _ in range(PROBES))
+                "time to first answer", "s", median(clients.probe() for _ in range(PROBES))
             )
         server.tree.wait_processes(server.own)
         server.tree.wait_rest()
