@@ -1,10 +1,11 @@
 """Does `neverblock load` measure what other tools measure? Held against wrk and redis-benchmark.
 
-    python -m bench.load_references --rounds 5 --seconds 5
+    python -m bench.load_references --rounds 40 --seconds 1
 
 The same server, the same number of connections, one client process each, on another core than the
 server's. Rounds are interleaved, and the tools change places from round to round; what counts is
-the median of each round's own ratio: within 5 % in throughput, and 10 % in p50 and p99.
+the median of each round's own ratio: within 5 % in throughput, and 10 % in p50 and p99. Many short
+rounds say more than few long ones: a machine's speed changes within seconds.
 
 Two things to know of the others. A tool that uses all of its core measures itself, so its figures
 are shown, and not judged: redis-benchmark does that to redis-server. And wrk corrects its
@@ -273,8 +274,8 @@ def compare(each: Comparison, connections: int, rounds: int, seconds: float) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--connections", type=int, default=50)
     arguments = parser.parse_args()
     if (os.cpu_count() or 1) < 2:

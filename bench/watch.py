@@ -1,15 +1,17 @@
 """What the watch costs, and the guard: the same work with it and without, in turn.
 
 The value is a ratio, so that the machine's mood is the same on both sides. Scheduling is measured
-twice on each, in the order off, on, on, off. Of the echo both servers live at the same time and are
-loaded in turn for a short while, again and again; beside the ratio, `own` is the share of the
-watched server's CPU time that the watch's threads took. Only our own loop has a watch; the guard
-is for any.
+twice on each, in the order off, on, on, off. Of the echo three servers live at the same time, one
+with it and two without, and are loaded in turn for a short while, again and again. Beside the
+ratio, `control` is that of the two without: how far from 1 the machine alone brings a ratio; and
+`own` is the share of the watched server's CPU time that the watch's threads took. Only our own loop
+has a watch; the guard is for any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from statistics import fmean, median
 
 from bench import echo, scheduling
@@ -21,8 +23,9 @@ from bench.rows import Bar, Row, Sample, Settings
 Measure = Callable[[str, Settings], Sample]
 
 KIB = 1024
-#: How often each server is loaded.
-TURNS = 16
+#: How often each server is loaded, and for how long: before it is measured, and then.
+TURNS = 24
+LEAD, SECONDS = 0.05, 0.25
 
 
 #: What stands behind the name of a loop that is watched, or guarded.
@@ -56,27 +59,37 @@ def echoes(connections: int, how: str) -> Measure:
     def both(loop: str, settings: Settings) -> Sample:
         check(loop, how)
         core = settings.server_core
-        with (
-            serving(loop, "protocol", settings.programs, core=core) as off,
-            serving(loop + how, "protocol", settings.programs, core=core) as on,
-        ):
-            sides = {"off": off, "on": on}
-            pairs = []
+        kinds = {"off": loop, "on": loop + how, "again": loop}
+        with ExitStack() as stack:
+            sides = {
+                side: stack.enter_context(serving(kind, "protocol", settings.programs, core=core))
+                for side, kind in kinds.items()
+            }
+            turns = []
             for number in range(2 if settings.quick else TURNS):
-                order = sorted(sides, reverse=bool(number % 2))
-                pairs.append(
+                order = rotated(list(sides), number)
+                turns.append(
                     {
-                        side: echo.loaded(sides[side], settings, 0.1, 0.4, connections, KIB)
+                        side: echo.loaded(sides[side], settings, LEAD, SECONDS, connections, KIB)
                         for side in order
                     }
                 )
-            own = on.cpu_ns("nb-watch") / max(on.cpu_ns(), 1)
-        ratio = median(pair["on"].value / pair["off"].value for pair in pairs)
-        means = {side: fmean(pair[side].value for pair in pairs) for side in sides}
-        notes = {note for pair in pairs for each in pair.values() for note in each.notes}
-        return Sample(ratio, {**means, "own": own}, tuple(sorted(notes)))
+            own = sides["on"].cpu_ns("nb-watch") / max(sides["on"].cpu_ns(), 1)
+        costs = [{side: sample.value for side, sample in turn.items()} for turn in turns]
+        ratio = median(2 * cost["on"] / (cost["off"] + cost["again"]) for cost in costs)
+        control = median(cost["again"] / cost["off"] for cost in costs)
+        means = {side: fmean(cost[side] for cost in costs) for side in ("off", "on")}
+        notes = {note for turn in turns for each in turn.values() for note in each.notes}
+        return Sample(ratio, {**means, "control": control, "own": own}, tuple(sorted(notes)))
 
     return both
+
+
+def rotated(items: list[str], number: int) -> list[str]:
+    """In an order of its own each time: each is first, second and third as often as the others."""
+    start = number % len(items)
+    turned = items[start:] + items[:start]
+    return turned[::-1] if number // len(items) % 2 else turned
 
 
 def row(name: str, how: str, measure: Measure, limit: float) -> Row:
