@@ -18,11 +18,15 @@ from neverblock.lab.settings import ECHO, Settings
 PLACE = bench(Settings(duration=1.0, warmup=0.1))
 
 HANDLERS = """
-import os
+import asyncio, os
 async def dies(stream):
     for _ in range(500):
         await stream.send(await stream.receive_exactly(1024))
     os.abort()
+async def deafens(stream):
+    for _ in range(500):
+        await stream.send(await stream.receive_exactly(1024))
+    await asyncio.Event().wait()
 """
 
 
@@ -38,7 +42,7 @@ def asking(
         cores=PLACE.client_cores,
         connections=connections,
         size=1024,
-        timeout=5.0,
+        timeout=2.0,
         waiting=waiting,
     )
 
@@ -71,7 +75,8 @@ def test_whom_a_server_leaves_waiting_holds_no_turn_up() -> None:
 
 def test_what_happens_to_one_is_its_own_outcome(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(HANDLERS)
-    handlers = {"good": ECHO, "bad": f"{tmp_path}/app.py:dies", "other": ECHO}
+    app = f"{tmp_path}/app.py"
+    handlers = {"good": ECHO, "bad": f"{app}:dies", "deaf": f"{app}:deafens", "other": ECHO}
 
     def enter(case: Case, _: Bench, stack: ExitStack) -> tuple[Server, turns.Clients, bool]:
         if case["name"] == "impossible":
@@ -91,6 +96,8 @@ def test_what_happens_to_one_is_its_own_outcome(tmp_path: Path) -> None:
         assert values["wake-ups"] > 0
     assert isinstance(outcomes["bad"], LabError)
     assert "ended by SIGABRT" in str(outcomes["bad"])
+    assert isinstance(outcomes["deaf"], LabError)
+    assert str(outcomes["deaf"]) == "no request was answered: 2 × timeout"
     assert str(outcomes["impossible"]) == "not here"
 
 

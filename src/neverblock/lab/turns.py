@@ -148,9 +148,7 @@ class Entrant:
         """Start, and take a first turn, which tells how long one has to be."""
         settings = self.bench.settings
         self._server, self._clients, statistics = self.enter(self.case, self.bench, self._stack)
-        first = self._clients.turn(max(settings.warmup, FIRST))
-        if not first.total:
-            raise LabError(loading.unanswered(self._clients.found()["errors"]))
+        first = self._turn(max(settings.warmup, FIRST))
         rate = first.answered / first.seconds
         connections = int(self.case["connections"] or 1)
         self._length = lasting(connections / rate if rate else inf, settings.duration)
@@ -163,7 +161,13 @@ class Entrant:
         return self.outcome is not None or left < self._length / 2
 
     def take_turn(self) -> None:
-        self._turns.append(self._clients.turn(self._length, LEAD * self._length))
+        self._turns.append(self._turn(self._length, LEAD * self._length))
+
+    def _turn(self, seconds: float, lead: float = 0.0) -> Turn:
+        turn = self._clients.turn(seconds, lead)
+        if not turn.total:
+            raise LabError(loading.unanswered(self._clients.found()["errors"]))
+        return turn
 
     def finish(self) -> None:
         """Sum up, and end the server."""
