@@ -16,7 +16,7 @@ from neverblock.cli.refusal import Refusal
 from neverblock.cli.values import Size
 from neverblock.errors import LabError, ResultsError
 from neverblock.lab import baseline as older
-from neverblock.lab import report, ways
+from neverblock.lab import order, report, ways
 from neverblock.lab.experiments import NAMES, load
 from neverblock.lab.results import Results
 from neverblock.lab.results import load as load_results
@@ -227,7 +227,9 @@ def compare(
     if before is not None:
         changes = older.changes(before, results)
         gone = older.gone(before, results)
-        terminal.show_changes(changes, gone, older.pairs(changes), tolerance, console)
+        terminal.show_changes(changes, gone, tolerance, console)
+        pairs, levels = order.pairs(before, results), order.levels(before, results)
+        terminal.show_order(pairs, levels, tolerance, console)
         failed = failed or bool(gone) or any(each.worse(tolerance) for each in changes)
     return REGRESSED if failed else 0
 

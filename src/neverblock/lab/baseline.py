@@ -1,13 +1,10 @@
-"""A run beside an older one: what changed, what became worse, and whether the order is the same.
+"""A run beside an older one: what changed, and what became worse.
 
-- Worse means: by its median, past the tolerance, *and* no round of the one lies among the rounds of
-  the other. A median that moves within the rounds of before has not changed.
-- Order is that of the ways to serve by throughput, pair by pair, at the same number of connections.
+Worse means: by its median, past the tolerance, *and* no round of the one lies among the rounds of
+the other. A median that moves within the rounds of before has not changed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from neverblock.lab.metrics import direction
 from neverblock.lab.results import Case, CaseKey, Results, Summary, key, summaries
@@ -75,43 +72,3 @@ def gone(before: Results, after: Results) -> list[tuple[str, CaseKey]]:
 def measured(results: Results) -> list[tuple[str, str]]:
     """Experiments and their metrics, in order of appearance."""
     return list(dict.fromkeys((row.experiment, row.metric) for row in results.rows))
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two ways to serve, under the same load."""
-
-    one: CaseKey
-    other: CaseKey
-    same: bool
-    """Whether the one that was faster still is."""
-    closeness: float
-    """How far apart they are in the run where they are closer: a share of the smaller."""
-
-
-def pairs(found: Sequence[Change]) -> list[Pair]:
-    """Every two ways at the same number of connections that both runs measured."""
-    throughputs = [each for each in found if each.metric == "throughput"]
-    made = []
-    for one, other in combinations(throughputs, 2):
-        if one.experiment != other.experiment or load(one.case) != load(other.case):
-            continue
-        old = one.before.median - other.before.median
-        new = one.after.median - other.after.median
-        closeness = min(
-            abs(old) / max(min(one.before.median, other.before.median), 1e-9),
-            abs(new) / max(min(one.after.median, other.after.median), 1e-9),
-        )
-        made.append(Pair(one.case, other.case, old * new >= 0, closeness))
-    return made
-
-
-def load(case: CaseKey) -> CaseKey:
-    """What of a case is not the way to serve."""
-    return tuple(item for item in case if item[0] not in ("model", "backend", "loop"))
-
-
-def within(found: Sequence[Change], tolerance: float) -> tuple[int, int]:
-    """How many medians of throughput there are, how many moved by no more than the tolerance."""
-    ratios = [each.ratio for each in found if each.metric == "throughput"]
-    return len(ratios), sum(abs(ratio - 1) <= tolerance for ratio in ratios)

@@ -1,6 +1,6 @@
 """What a comparison shows in the terminal: how far it is, the medians, what is missing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from neverblock.lab import words
-from neverblock.lab.baseline import Change, Pair, within
+from neverblock.lab.baseline import Change
 from neverblock.lab.experiment import Case, Experiment
+from neverblock.lab.order import Level, Pair
 from neverblock.lab.results import CaseKey, Results, Summary, in_order, key, summaries
 from neverblock.lab.run import Run, Step
 
@@ -156,7 +157,6 @@ def missing(results: Results) -> dict[tuple[str, str], list[str]]:
 def show_changes(
     found: Sequence[Change],
     gone: Sequence[tuple[str, CaseKey]],
-    pairs: Sequence[Pair],
     tolerance: float,
     shown: Console,
 ) -> None:
@@ -191,13 +191,17 @@ def show_changes(
             shown.print(f"and {len(moved) - LISTED:,} more")
     for where, case in gone:
         shown.print(f"[red]gone[/red]: {where}, {escape(name(case))} could be measured before")
+
+
+def show_order(
+    pairs: Sequence[Pair], levels: Sequence[Level], tolerance: float, shown: Console
+) -> None:
+    """Whether the ways to serve have the order and the level of before."""
     if pairs:
         swapped = [each for each in pairs if not each.same]
-        same = len(pairs) - len(swapped)
         close = sum(each.closeness <= tolerance for each in swapped)
         shown.print(
-            f"Order by throughput: the same in {same:,} of {len(pairs):,} pairs "
-            f"({same / len(pairs):.1%})"
+            f"Order by throughput: the same in {part(each.same for each in pairs)} pairs"
             + (
                 f"; of the {len(swapped):,} others {close:,} were within {tolerance:.0%} of each "
                 f"other"
@@ -205,8 +209,17 @@ def show_changes(
                 else ""
             )
         )
-        count, steady = within(found, tolerance)
+    if levels:
+        low, high = (f"{pick(each.common for each in levels) - 1:+.0%}" for pick in (min, max))
         shown.print(
-            f"Medians of throughput within {tolerance:.0%} of before: {steady:,} of {count:,} "
-            f"({steady / count:.1%})"
+            f"Medians of throughput within {tolerance:.0%} of before: "
+            f"{part(abs(each.change - 1) <= tolerance for each in levels)}; beside what all ways "
+            f"under a load have in common, from {low} to {high}, "
+            f"{part(abs(each.own - 1) <= tolerance for each in levels)}"
         )
+
+
+def part(which: Iterable[bool]) -> str:
+    """How many of them: ``3 of 4 (75.0%)``."""
+    them = list(which)
+    return f"{sum(them):,} of {len(them):,} ({sum(them) / len(them):.1%})"
