@@ -40,7 +40,9 @@ def test_so_many_are_due_as_rate_and_time_say(
 ) -> None:
     due = 0
     for index in range(processes):
-        meter = Meter(lambda when, callback: None, rate, ramp, index, processes)
+        meter = Meter(
+            lambda callback: callback(), lambda when, callback: None, rate, ramp, index, processes
+        )
         start = 1000 * SECOND
         meter.start(start, start, start + round((ramp + seconds) * SECOND))
         due += meter.unsent()

@@ -27,11 +27,15 @@ cdef class Meter:
     cdef object call_at
     cdef object ticking
     cdef bint armed
+    cdef list answered_now      # clients that had an answer in this turn of the loop
+    cdef object call_soon
+    cdef object going_on
 
     cdef long long take(self, long long now) noexcept
     cdef long long due_of(self, long long number) noexcept
     cdef void record(self, long long due, long long now) noexcept
     cdef int rest(self, Client client) except -1
+    cdef int soon(self, Client client) except -1
 
 
 cdef class Client:
@@ -46,6 +50,7 @@ cdef class Client:
     cdef readonly bint alive
     cdef bint gone              # let go of, perhaps before it was there
     cdef bint resting
+    cdef bint queued            # to send when all answers have been read
     cdef bint last              # the server has said that it will close
     cdef readonly long long answers
     cdef long long since        # of the last answer, or of the oldest request after none

@@ -8,6 +8,8 @@
   when request N is due; what is due while all connections are busy is sent when one is free, and
   its latency counts from when it was due.
 - Answers come in the order of the requests.
+- All answers that are there are read, and their time taken, before the next requests are sent: a
+  send takes longer than a look at the clock, and is not the server's time.
 """
 
 from collections import deque
@@ -30,7 +32,7 @@ cdef class Meter:
     sends every ``processes``-th of them, from ``index`` on.
     """
 
-    def __init__(self, call_at, rate, double ramp, int index, int processes):
+    def __init__(self, call_soon, call_at, rate, double ramp, int index, int processes):
         self.latency = Recorder()
         self.late = Recorder()
         self.errors = {}
@@ -43,6 +45,9 @@ cdef class Meter:
         self.waiting = deque()
         self.call_at = call_at
         self.ticking = self.tick
+        self.answered_now = []
+        self.call_soon = call_soon
+        self.going_on = self.go_on
 
     @property
     def open_loop(self):
@@ -117,6 +122,23 @@ cdef class Meter:
             client.resting = False
             client.fill(now, True)
         self.arm()
+
+    cdef int soon(self, Client client) except -1:
+        """Let a client send what it may, once all answers that are there have been read."""
+        if not client.queued:
+            client.queued = True
+            self.answered_now.append(client)
+            if len(self.answered_now) == 1:
+                self.call_soon(self.going_on)
+        return 0
+
+    def go_on(self):
+        """Send for all who had an answer."""
+        cdef Client client
+        clients, self.answered_now = self.answered_now, []
+        for client in clients:
+            client.queued = False
+            client.fill(clock(), False)
 
     def fail(self, str kind, str detail="", long long count=1):
         """Count errors; the first of each kind is kept as an example."""
@@ -228,7 +250,7 @@ cdef class Client:
             if self.last:
                 self.hang_up()
             else:
-                self.fill(now, False)
+                self.meter.soon(self)
 
     def eof_received(self):
         if self.alive and self.ended(clock()):

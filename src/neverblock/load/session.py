@@ -66,7 +66,14 @@ class Session:
         self.index = index
         self.tell = tell
         self.loop = asyncio.get_running_loop()
-        self.meter = Meter(self.loop.call_at, plan.rate, plan.ramp, index, plan.processes)
+        self.meter = Meter(
+            self.loop.call_soon,
+            self.loop.call_at,
+            plan.rate,
+            plan.ramp,
+            index,
+            plan.processes,
+        )
         self.started: asyncio.Future[int | None] = self.loop.create_future()
         self.stopped = asyncio.Event()
         self.slots: Slots | None = None
