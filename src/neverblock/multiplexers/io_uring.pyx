@@ -126,10 +126,6 @@ cdef enum:
 
 cdef uint64_t NOBODY = <uint64_t> -1     # whose answer is of no interest
 
-NEEDED = "needs Linux 5.19"
-FORBIDDEN = "forbidden by the system (sysctl kernel.io_uring_disabled) or by a sandbox (seccomp)"
-MISSING = "this kernel has no io_uring"
-
 cdef struct Watch:
     int mask                # 0: not watched
     unsigned generation     # of its last request
@@ -172,7 +168,7 @@ cdef class UringMultiplexer(Multiplexer):
             refuse(errno)
         if not has(&params, (
                 NB_FEAT_SINGLE_MMAP | NB_FEAT_NODROP | NB_FEAT_EXT_ARG | NB_FEAT_CQE_SKIP)):
-            raise OSError(NEEDED)
+            refuse(EINVAL)
         self.waiting_flags = NB_ENTER_GETEVENTS | NB_ENTER_EXT_ARG
         if has(&params, NB_FEAT_NO_IOWAIT):     # else an idle loop counts as waiting for a disk
             self.waiting_flags |= NB_ENTER_NO_IOWAIT
@@ -516,11 +512,13 @@ cdef bint has(nb_uring_params *params, unsigned features) noexcept:
 cdef int refuse(int error) except -1:
     """Why there is no ring, in words where the number alone says little."""
     if error == ENOSYS:
-        raise OSError(MISSING)
+        raise OSError("this kernel has no io_uring")
     if error == EINVAL:
-        raise OSError(NEEDED)
+        raise OSError("needs Linux 5.19")
     if error == EPERM:
-        raise OSError(FORBIDDEN)
+        raise OSError(
+            "forbidden by the system (sysctl kernel.io_uring_disabled) or by a sandbox (seccomp)"
+        )
     return fail(error)
 
 
