@@ -27,6 +27,7 @@ cdef enum:
     CALLED = 1              # the reporter, to take an event out, and for nothing before that
     REPORTER = 2
     LOOP = 4
+    UNSURE = 8              # the reporter has waited, and is ready to run by now
 
 
 cdef inline void report(
@@ -179,7 +180,7 @@ cdef inline void heed(Watched *self, double moment) noexcept nogil:
         return
     wanting = who_wants_gil(self)
     if not wanting & stall.wanting:
-        stall.wanting = wanting
+        stall.wanting = wanting & ~UNSURE
         stall.stack.count = 0
         if wanting:
             measure(&stall.loop, stall.thread)
@@ -187,6 +188,10 @@ cdef inline void heed(Watched *self, double moment) noexcept nogil:
         return
     stall.wanting &= wanting
     if moment < stall.loop.since + (0.025 if stall.wanting & CALLED else 0.25):
+        return
+    if wanting & UNSURE:
+        if moment > stall.loop.since + 0.1:     # a CPU is what it does not get
+            stall.wanting &= ~CALLED
         return
     if not stall.wanting & CALLED and got_on(self):
         stall.wanting = 0
@@ -196,7 +201,7 @@ cdef inline void heed(Watched *self, double moment) noexcept nogil:
 
 
 # What else the reporter may wait for, as a lock in a program's on_stall, ends by itself. Who is
-# ready to run may have woken up to look for the GIL, and has no CPU.
+# ready to run may have woken up to look for the GIL, which happens every 5 ms, or has no CPU.
 cdef inline int who_wants_gil(Watched *self) noexcept nogil:
     cdef Call call
     cdef bint coming = nb_flag(&self.coming)
@@ -207,7 +212,9 @@ cdef inline int who_wants_gil(Watched *self) noexcept nogil:
         if call.number == UNKNOWN or (coming and nb_flag(&self.coming)):
             wanting |= CALLED
     elif call.number == RUNNING:
-        wanting = self.lasting.wanting & REPORTER
+        wanting = self.lasting.wanting & (REPORTER | CALLED if coming else REPORTER)
+        if wanting & CALLED:
+            wanting |= UNSURE
     call_of(self.lasting.thread, &call)
     if at_gil(&call, self.gil[0]):
         wanting |= LOOP
