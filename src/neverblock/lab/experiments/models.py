@@ -78,8 +78,21 @@ def enter(case: Case, bench: Bench, stack: ExitStack) -> tuple[Server, turns.Cli
     way, connections = ways.of(case), int(case["connections"] or 0)
     possible(way, connections)
     server = stack.enter_context(served(way, connections, bench))
+    come_and_go(server, way, bench)
     clients = stack.enter_context(asked(server, way, connections, bench))
     return server, clients, way.counts
+
+
+def come_and_go(server: Server, way: ways.Way, bench: Bench) -> None:
+    """No server in use has never seen a client leave. It matters: recv(2) into a large buffer that
+    is shrunk, as asyncio's does, maps and unmaps memory each time until malloc(3) has seen a large
+    one freed, and an echo costs four times as much until then."""
+    message = PROTOCOLS[bench.settings.protocol][1] or b"x" * bench.settings.size
+    with crowd(
+        server.port, min(FIRST, way.at_once or FIRST), cores=bench.client_cores, message=message
+    ):
+        pass
+    server.tree.wait_processes(server.own)
 
 
 def possible(way: ways.Way, connections: int) -> None:
