@@ -1,11 +1,12 @@
 """Does `neverblock load` measure what other tools measure? Held against wrk and redis-benchmark.
 
-    python -m bench.load_references --rounds 40 --seconds 1
+    python -m bench.load_references --rounds 20 --seconds 3
 
 The same server, the same number of connections, one client process each, on another core than the
 server's. Rounds are interleaved, and the tools change places from round to round; what counts is
 the median of each round's own ratio: within 5 % in throughput, and 10 % in p50 and p99. Many short
-rounds say more than few long ones: a machine's speed changes within seconds.
+rounds say more than few long ones: a machine's speed changes within seconds. But not shorter than
+3 seconds: to wrk its own start is a part of the time.
 
 Two things to know of the others. A tool that uses all of its core measures itself, so its figures
 are shown, and not judged: redis-benchmark does that to redis-server. And wrk corrects its
@@ -274,8 +275,8 @@ def compare(each: Comparison, connections: int, rounds: int, seconds: float) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=50)
     arguments = parser.parse_args()
     if (os.cpu_count() or 1) < 2:
