@@ -18,7 +18,6 @@ import pytest
 import neverblock
 from neverblock.watch import Stall, Watch, watcher
 from neverblock.watch.ledger import Ledger
-from tests.servers.proc import eventually
 from tests.watch.running import program
 
 THRESHOLD = 0.05
@@ -114,27 +113,41 @@ def test_short_callbacks_are_not_a_stall(backend: str) -> None:
     assert not [stall for stall in found if stall.cause != "not scheduled by the system"]
 
 
+# In processes of their own, whose threads are all known.
 def test_without_a_watch_there_is_no_thread() -> None:
-    before = os.listdir("/proc/self/task")
+    done = program(
+        """
+        import os
+        import neverblock
 
-    async def main() -> list[str]:
-        return os.listdir("/proc/self/task")
+        async def main():
+            return len(os.listdir("/proc/self/task"))
 
-    assert neverblock.run(main()) == before
+        assert neverblock.run(main()) == 1
+        """
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_closed_loop_leaves_neither_thread_nor_signal_nor_descriptor() -> None:
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    threads = os.listdir("/proc/self/task")
-    descriptors = os.listdir("/proc/self/fd")
+    done = program(
+        """
+        import os, signal, time
+        import neverblock
 
-    async def main() -> int:
-        return len(os.listdir("/proc/self/task"))
+        async def main():
+            return len(os.listdir("/proc/self/task"))
 
-    assert neverblock.run(main(), watch=Watch()) == len(threads) + 2
-    eventually(lambda: os.listdir("/proc/self/task") == threads)  # They may be about to end.
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
-    assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
+        handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+        descriptors = len(os.listdir("/proc/self/fd"))
+        assert neverblock.run(main(), watch=neverblock.Watch()) == 3
+        while len(os.listdir("/proc/self/task")) != 1:  # They may be about to end.
+            time.sleep(0.01)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
+        """
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_handler_of_the_users_is_left_alone() -> None:
