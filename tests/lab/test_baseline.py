@@ -6,7 +6,6 @@ import pytest
 
 from neverblock.lab.baseline import changes, gone
 from neverblock.lab.results import Missing, Results, Row, key
-from neverblock.lab.run import limited, varied
 
 
 def results(*figures: tuple[dict[str, Any], str, list[float]], missing: Any = ()) -> Results:
@@ -59,31 +58,6 @@ def test_only_what_both_have_is_compared() -> None:
     new = results(({"a": 1}, "m", [1.0]), ({"a": 3}, "m", [1.0]), missing=[{"a": 2}, {"a": 4}])
     assert [change.case for change in changes(old, new)] == [key({"a": 1})]
     assert gone(old, new) == [("e", key({"a": 2}))]
-
-
-def test_it_is_told_where_clients_had_no_time_to_spare() -> None:
-    busy = results(({"a": 1}, "client busy", [0.99, 0.5]), ({"a": 2}, "client busy", [0.9]))
-    [told] = limited(busy.rows)
-    assert told.startswith("in 1 case the clients' core was busy")
-    assert limited(results(({"a": 1}, "client busy", [0.5])).rows) == []
-
-
-def test_it_is_told_where_rounds_do_not_agree() -> None:
-    def run(spread: float, wild: int) -> list[str]:
-        steady = [({"n": n}, "throughput", [100.0, 100 + spread]) for n in range(wild, 10)]
-        found = [({"n": n}, "throughput", [100.0, 300.0]) for n in range(wild)]
-        return varied(results(*steady, *found).rows)
-
-    assert run(10, 0) == []
-    assert run(10, 1) == []
-    [told] = run(10, 2)
-    assert told.startswith("2 of 10 figures vary by more than half")
-    [told] = run(30, 0)
-    assert told == (
-        "rounds differ: from lowest to highest a figure typically varies by 26%; more of them make "
-        "medians better (--rounds)"
-    )
-    assert varied(results(({"a": 1}, "throughput", [1.0])).rows) == ["one round only"]
 
 
 def test_cases_are_told_as_they_were_written() -> None:

@@ -13,10 +13,9 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from statistics import median
-from typing import Final
 
 from neverblock.lab import machine
+from neverblock.lab.doubts import limited, varied
 from neverblock.lab.experiment import (
     FAILURES,
     Bench,
@@ -37,17 +36,8 @@ from neverblock.lab.results import (
     Scalar,
     Verdict,
     key,
-    summaries,
 )
 from neverblock.lab.settings import Settings
-
-#: Spread of a metric over its rounds past which it is told that figures vary: typical, of all.
-SPREAD: Final = 0.2
-#: Spread of a figure past which it is wild, and the share of such figures that is told.
-WIDE: Final = 0.5
-MANY: Final = 0.1
-#: The share of a core from which on a client has no time to spare.
-BUSY: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,38 +217,3 @@ def judged_again(results: Results, experiments: Sequence[Experiment]) -> Results
     names = {each.name for each in experiments}
     verdicts += [each for each in results.verdicts if each.experiment not in names]
     return replace(results, verdicts=tuple(verdicts))
-
-
-def limited(rows: Sequence[Row]) -> list[str]:
-    """A sentence where clients had no time to spare: the server may do better than was measured."""
-    busy = {key(row.case) for row in rows if row.metric == "client busy" and row.value >= BUSY}
-    if not busy:
-        return []
-    cases = "1 case" if len(busy) == 1 else f"{len(busy)} cases"
-    return [
-        f"in {cases} the clients' core was busy all the time: the server may be faster than it says"
-    ]
-
-
-def varied(rows: Sequence[Row]) -> list[str]:
-    """A sentence where the rounds do not agree well."""
-    spreads = []
-    for experiment, metric in {(row.experiment, row.metric) for row in rows}:
-        if metric in ("throughput", "time per wake-up"):
-            found = summaries(rows, experiment, metric).values()
-            spreads += [summary.spread for summary in found if summary.rounds > 1]
-    if not spreads:
-        return [] if not rows or max(row.round for row in rows) > 1 else ["one round only"]
-    typical, wild = median(spreads), sum(spread > WIDE for spread in spreads)
-    told = []
-    if typical > SPREAD:
-        told.append(
-            f"rounds differ: from lowest to highest a figure typically varies by {typical:.0%}; "
-            f"more of them make medians better (--rounds)"
-        )
-    if wild > MANY * len(spreads):
-        told.append(
-            f"{wild} of {len(spreads)} figures vary by more than half from round to round: look at "
-            f"their spread before you trust a difference"
-        )
-    return told
