@@ -1,4 +1,4 @@
-# The multiplexer over io_uring(7): requests to poll and their answers pass through shared memory.
+# The multiplexer over io_uring(7): requests to poll and their answers pass through its rings.
 #
 # It asks for readiness alone; it is not the driver of decisions/0003 (see decisions/0014).
 #
@@ -14,22 +14,25 @@
 # - A descriptor closed by its owner before drop() is forgotten once its file tells anything; until
 #   then its request keeps the file open.
 # - Requests belong to the thread that made them, and end with it: they are made again.
-# - The rings are memory shared with the kernel, and with a forked child, which may only let go of
-#   them.
+# - A forked child may only let go of the ring.
 
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport (
     EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOSYS, EPERM, errno,
 )
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
-from posix.mman cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.time cimport timespec
-from posix.unistd cimport close, getpid
+from posix.unistd cimport getpid
 
 from neverblock.multiplexers.base cimport (
     READ, WRITE, Multiplexer, awake, check, check_open, enter, fail, fall_asleep, interval,
     reserve,
+)
+from neverblock.multiplexers.ring cimport (
+    NB_CQE_MORE, NB_OP_ASYNC_CANCEL, NB_OP_POLL_ADD, NB_POLL_ADD_MULTI, NB_SQE_CQE_SKIP_SUCCESS,
+    Ring, answers, await_answers, close_ring, exchange, holds_back, nb_cqe, nb_poll_bits,
+    nb_sqe, new_request, next_answer, open_ring, pending, publish, submit,
 )
 from neverblock.multiplexers.selector import Selector
 
@@ -55,69 +58,6 @@ cdef extern from "<poll.h>" nogil:
 
     int poll(pollfd *fds, nfds_t count, int timeout)
 
-cdef extern from "multiplexers/uring_abi.h" nogil:
-    enum:
-        NB_SETUP_CQSIZE
-        NB_SETUP_CLAMP
-        NB_SETUP_SUBMIT_ALL
-        NB_SETUP_COOP_TASKRUN
-        NB_SETUP_TASKRUN_FLAG
-        NB_FEAT_SINGLE_MMAP
-        NB_FEAT_NODROP
-        NB_FEAT_EXT_ARG
-        NB_FEAT_CQE_SKIP
-        NB_FEAT_NO_IOWAIT
-        NB_ENTER_GETEVENTS
-        NB_ENTER_EXT_ARG
-        NB_ENTER_NO_IOWAIT
-        NB_OP_POLL_ADD
-        NB_OP_ASYNC_CANCEL
-        NB_POLL_ADD_MULTI
-        NB_SQE_CQE_SKIP_SUCCESS
-        NB_CQE_MORE
-        NB_SQ_CQ_OVERFLOW
-        NB_SQ_TASKRUN
-        NB_OFF_RINGS
-        NB_OFF_SQES
-
-    struct nb_sq_offsets:
-        uint32_t head, tail, ring_mask, ring_entries, flags, array
-
-    struct nb_cq_offsets:
-        uint32_t head, tail, ring_mask, ring_entries, cqes
-
-    struct nb_uring_params:
-        uint32_t sq_entries, cq_entries, flags, features
-        nb_sq_offsets sq_off
-        nb_cq_offsets cq_off
-
-    struct nb_sqe:
-        uint8_t opcode, flags
-        int32_t fd
-        uint64_t addr
-        uint32_t len, op_flags
-        uint64_t user_data
-
-    struct nb_cqe:
-        uint64_t user_data
-        int32_t res
-        uint32_t flags
-
-    struct nb_uring_timespec:
-        int64_t seconds
-        int64_t nanoseconds
-
-    struct nb_enter_argument:
-        uint64_t timeout
-
-    int nb_uring_setup(unsigned entries, nb_uring_params *params)
-    int nb_uring_enter(
-        int ring, unsigned submit, unsigned least, unsigned flags,
-        const nb_enter_argument *argument)
-    uint32_t nb_poll_bits(uint32_t bits)
-    unsigned nb_acquire(unsigned *place)
-    void nb_release(unsigned *place, unsigned value)
-
 cdef enum:
     REQUESTS = 256          # that one system call hands in
     ANSWERS = 4096          # room for; more wait in the kernel, or end their requests
@@ -135,17 +75,8 @@ cdef struct Watch:
 
 
 cdef class UringMultiplexer(Multiplexer):
-    cdef int ring, owner                    # its descriptor; the process that made it
-    cdef void *rings
-    cdef size_t rings_size, sqes_size
-    cdef nb_sqe *sqes
-    cdef nb_cqe *cqes
-    cdef unsigned *sq_head
-    cdef unsigned *sq_tail
-    cdef unsigned *sq_flags
-    cdef unsigned *cq_head
-    cdef unsigned *cq_tail
-    cdef unsigned sq_room, sq_mask, cq_mask, waiting_flags
+    cdef Ring ring
+    cdef int owner                          # the process that made it
     cdef Watch *watches                     # by descriptor; the arrays below are as long
     cdef int *unarmed                       # who needs a request; some may be dropped by now
     cdef int *listed                        # who may be ready; likewise
@@ -154,25 +85,10 @@ cdef class UringMultiplexer(Multiplexer):
     cdef int unarmed_count, listed_count
 
     def __cinit__(self):
-        cdef nb_uring_params params
-        self.ring = -1
+        cdef int error = open_ring(&self.ring, REQUESTS, ANSWERS)
+        if error:
+            refuse(error)
         self.owner = getpid()
-        memset(&params, 0, sizeof(params))
-        params.flags = (
-            NB_SETUP_CQSIZE | NB_SETUP_CLAMP | NB_SETUP_SUBMIT_ALL
-            # The program is not interrupted for an answer; a flag says that there is one.
-            | NB_SETUP_COOP_TASKRUN | NB_SETUP_TASKRUN_FLAG)
-        params.cq_entries = ANSWERS
-        self.ring = nb_uring_setup(REQUESTS, &params)
-        if self.ring < 0:
-            refuse(errno)
-        if not has(&params, (
-                NB_FEAT_SINGLE_MMAP | NB_FEAT_NODROP | NB_FEAT_EXT_ARG | NB_FEAT_CQE_SKIP)):
-            refuse(EINVAL)
-        self.waiting_flags = NB_ENTER_GETEVENTS | NB_ENTER_EXT_ARG
-        if has(&params, NB_FEAT_NO_IOWAIT):     # else an idle loop counts as waiting for a disk
-            self.waiting_flags |= NB_ENTER_NO_IOWAIT
-        self.map(&params)
 
     def __dealloc__(self):
         self.release()
@@ -180,31 +96,6 @@ cdef class UringMultiplexer(Multiplexer):
         PyMem_Free(self.unarmed)
         PyMem_Free(self.listed)
         PyMem_Free(self.probes)
-
-    cdef int map(self, nb_uring_params *params) except -1:
-        cdef char *base
-        cdef unsigned i
-        cdef unsigned *order
-        self.sqes_size = params.sq_entries * sizeof(nb_sqe)
-        self.rings_size = max(
-            params.sq_off.array + params.sq_entries * sizeof(uint32_t),
-            params.cq_off.cqes + params.cq_entries * sizeof(nb_cqe))
-        self.rings = shared(self.ring, self.rings_size, NB_OFF_RINGS)
-        self.sqes = <nb_sqe *> shared(self.ring, self.sqes_size, NB_OFF_SQES)
-        base = <char *> self.rings
-        self.sq_head = <unsigned *> (base + params.sq_off.head)
-        self.sq_tail = <unsigned *> (base + params.sq_off.tail)
-        self.sq_flags = <unsigned *> (base + params.sq_off.flags)
-        self.sq_mask = (<unsigned *> (base + params.sq_off.ring_mask))[0]
-        self.sq_room = params.sq_entries
-        self.cq_head = <unsigned *> (base + params.cq_off.head)
-        self.cq_tail = <unsigned *> (base + params.cq_off.tail)
-        self.cq_mask = (<unsigned *> (base + params.cq_off.ring_mask))[0]
-        self.cqes = <nb_cqe *> (base + params.cq_off.cqes)
-        order = <unsigned *> (base + params.sq_off.array)
-        for i in range(params.sq_entries):
-            order[i] = i
-        return 0
 
     # ---- watches
 
@@ -244,9 +135,9 @@ cdef class UringMultiplexer(Multiplexer):
         self.watched -= 1
         if watch.armed:
             self.cancel(fd)
-            self.submit()
+            submit(&self.ring)
             # Whoever drops and never waits leaves an answer each time.
-            if not self.waiting and nb_acquire(self.cq_tail) - self.cq_head[0] > ANSWERS // 2:
+            if not self.waiting and answers(&self.ring) > ANSWERS // 2:
                 self.collect(0, False)
         return 0
 
@@ -273,25 +164,20 @@ cdef class UringMultiplexer(Multiplexer):
     cdef int hasten(self) except -1:
         if self.waiting:    # in another thread, and only by requests made before
             self.arm_all()
-            self.submit()
+            submit(&self.ring)
         return 0
 
     # ---- requests
 
     cdef nb_sqe *request(self) except NULL:
-        """The next free entry, empty; handed in by hand_in()."""
-        cdef unsigned tail = self.sq_tail[0]
-        cdef nb_sqe *entry
-        if tail - nb_acquire(self.sq_head) >= self.sq_room:
-            self.submit()
-            if tail - nb_acquire(self.sq_head) >= self.sq_room:
-                fail(EBUSY)
-        entry = &self.sqes[tail & self.sq_mask]
-        memset(entry, 0, sizeof(nb_sqe))
+        """Empty, to be filled; handed in by hand_in()."""
+        cdef nb_sqe *entry = new_request(&self.ring)
+        if entry is NULL:
+            fail(EBUSY)
         return entry
 
     cdef void hand_in(self) noexcept:
-        nb_release(self.sq_tail, self.sq_tail[0] + 1)
+        publish(&self.ring)
         self.handed_in += 1
 
     cdef int arm(self, int fd) except -1:
@@ -330,30 +216,15 @@ cdef class UringMultiplexer(Multiplexer):
             self.unarmed_count -= 1
         return 0
 
-    cdef unsigned pending(self) noexcept:
-        return self.sq_tail[0] - nb_acquire(self.sq_head)
-
-    cdef void submit(self) noexcept:
-        """Hand in what stands in the ring. What the kernel does not take now stays for later."""
-        cdef unsigned pending = self.pending()
-        if pending:
-            nb_uring_enter(self.ring, pending, 0, 0, NULL)
-
     # ---- answers
 
     cdef int collect(self, int count, bint fresh) noexcept:
         """Take every answer; fresh: report them, from place `count`. Returns the next place."""
-        cdef unsigned begin, head = self.cq_head[0]
-        while True:
-            begin = head
-            while head != nb_acquire(self.cq_tail):
-                count = self.take(&self.cqes[head & self.cq_mask], count, fresh)
-                self.looked_at += 1
-                head += 1
-            nb_release(self.cq_head, head)
-            if head == begin or not nb_acquire(self.sq_flags) & NB_SQ_CQ_OVERFLOW:
-                return count
-            nb_uring_enter(self.ring, 0, 0, NB_ENTER_GETEVENTS, NULL)    # the next ringful
+        cdef nb_cqe answer
+        while next_answer(&self.ring, &answer):
+            count = self.take(&answer, count, fresh)
+            self.looked_at += 1
+        return count
 
     cdef int take(self, nb_cqe *answer, int count, bint fresh) noexcept:
         cdef unsigned fd = <uint32_t> answer.user_data
@@ -445,42 +316,35 @@ cdef class UringMultiplexer(Multiplexer):
         finally:
             self.waiting = False
             if self.closed:
-                self.unmap()
+                close_ring(&self.ring)
         self.events_out += count
         return count
 
     cdef int ask(self, double timeout) except -1:
-        cdef int taken, error, count
-        cdef unsigned pending = self.pending(), least
+        cdef int error, count
+        cdef unsigned requests, least = 1
         cdef timespec spec
-        cdef nb_uring_timespec end
-        cdef nb_enter_argument argument
+        cdef timespec *span = NULL
         # First what has gone before: requests cancelled, answers that the kernel holds back.
-        if pending or nb_acquire(self.sq_flags) & (NB_SQ_TASKRUN | NB_SQ_CQ_OVERFLOW):
-            nb_uring_enter(self.ring, pending, 0, NB_ENTER_GETEVENTS, NULL)
+        if pending(&self.ring) or holds_back(&self.ring):
+            exchange(&self.ring)
         self.collect(0, False)
         count = self.look()
         if count == INTERRUPTED:
             return 0
         self.arm_all()
-        pending = self.pending()
-        if pending == 0 and (count or timeout == 0):
+        requests = pending(&self.ring)
+        if requests == 0 and (count or timeout == 0):
             return count        # and not one system call, where nobody may be ready
-        least = 1
-        memset(&argument, 0, sizeof(argument))
         if count or timeout == 0:
             least = 0
-        elif interval(timeout, &spec) is not NULL:
-            end.seconds = spec.tv_sec
-            end.nanoseconds = spec.tv_nsec
-            argument.timeout = <uint64_t> <size_t> &end
+        else:
+            span = interval(timeout, &spec)
         with nogil:
             fall_asleep(self)
-            taken = nb_uring_enter(self.ring, pending, least, self.waiting_flags, &argument)
-            error = errno
+            error = await_answers(&self.ring, requests, least, span)
             awake(self)
-        # Where requests were handed in, how the wait ended is not told: there are answers or none.
-        if taken < 0 and error not in (EINTR, ETIME, EAGAIN, EBUSY):
+        if error not in (0, EINTR, ETIME, EAGAIN, EBUSY):
             fail(error)
         return self.collect(count, True)
 
@@ -489,24 +353,8 @@ cdef class UringMultiplexer(Multiplexer):
         # forked child has no such thread.
         self.closed = True
         if not self.waiting or getpid() != self.owner:
-            self.unmap()
+            close_ring(&self.ring)
         return 0
-
-    cdef void unmap(self) noexcept:
-        cdef int ring = self.ring
-        self.ring = -1
-        if self.rings is not NULL:
-            munmap(self.rings, self.rings_size)
-        if self.sqes is not NULL:
-            munmap(self.sqes, self.sqes_size)
-        self.rings = NULL
-        self.sqes = NULL
-        if ring >= 0:
-            close(ring)
-
-
-cdef bint has(nb_uring_params *params, unsigned features) noexcept:
-    return params.features & features == features
 
 
 cdef int refuse(int error) except -1:
@@ -520,14 +368,6 @@ cdef int refuse(int error) except -1:
             "forbidden by the system (sysctl kernel.io_uring_disabled) or by a sandbox (seccomp)"
         )
     return fail(error)
-
-
-cdef void *shared(int ring, size_t size, int64_t offset) except NULL:
-    cdef void *place = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, offset)
-    if place == MAP_FAILED:
-        fail(errno)
-    return place
 
 
 cdef void *longer(void *array, size_t size) except NULL:
