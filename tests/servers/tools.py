@@ -41,17 +41,20 @@ def tried(*wrapper: str) -> tuple[str, ...]:
     return wrapper
 
 
+def unsanitized() -> dict[str, str]:
+    """An environment for programs of others: sanitizers are preloaded for our own (`make asan`)."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def output(name: str, *arguments: str, given: str = "") -> str:
     """What a program says, run to its end."""
-    # Sanitizers are for our own code: in it alone they are preloaded (`make asan`).
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         [tool(name), *arguments],
         input=given,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env=environment,
+        env=unsanitized(),
         check=False,
     )
     said = f"{name} {' '.join(arguments)}: {done.stdout}{done.stderr}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.tools import unsanitized
 from tests.watch.adapter import Adapter
 from tests.watch.running import Running
 
@@ -125,6 +126,7 @@ def test_while_gdb_has_halted_it_a_program_is_not_stuck(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             timeout=60,
+            env=unsanitized(),
             check=True,
         )
         assert "detached" in done.stdout
@@ -143,6 +145,7 @@ def test_a_program_that_runs_under_gdb_is_watched_and_not_halted_for_it(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=unsanitized(),
         ) as gdb:
             assert gdb.stdout is not None
             said = ""
