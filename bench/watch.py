@@ -1,11 +1,11 @@
 """What the watch costs, and the guard: the same work with it and without, in turn.
 
-The value is a ratio, so that the machine's mood is the same on both sides. Scheduling is measured
-twice on each, in the order off, on, on, off. Of the echo three servers live at the same time, one
-with it and two without, and are loaded in turn for a short while, again and again. Beside the
-ratio, `control` is that of the two without: how far from 1 the machine alone brings a ratio; and
-`own` is the share of the watched server's CPU time that the watch's threads took. Only our own loop
-has a watch; the guard is for any.
+The value is a ratio, the median of many that are taken one after the other, so that the machine's
+mood is the same on both sides of each. Scheduling is measured in pairs, on and off, off and on. Of
+the echo three servers live at the same time, one with it and two without, and are loaded in turn
+for a short while, again and again. Beside the ratio, `control` is that of the two without: how far
+from 1 the machine alone brings a ratio; and `own` is the share of the watched server's CPU time
+that the watch's threads took. Only our own loop has a watch; the guard is for any.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from bench.rows import Bar, Row, Sample, Settings
 Measure = Callable[[str, Settings], Sample]
 
 KIB = 1024
+#: How often scheduling is measured on both sides.
+PAIRS = 12
 #: How often each server is loaded, and for how long: before it is measured, and then.
 TURNS = 24
 LEAD, SECONDS = 0.05, 0.25
@@ -43,12 +45,14 @@ def compared(workload: str, how: str) -> Measure:
 
     def both(loop: str, settings: Settings) -> Sample:
         check(loop, how)
-        sides: dict[str, list[Sample]] = {"": [], how: []}
-        for suffix in ("", how, how, ""):
-            sides[suffix].append(measure(loop + suffix, settings))
-        off, on = (fmean(sample.value for sample in sides[side]) for side in sides)
-        notes = {note for samples in sides.values() for each in samples for note in each.notes}
-        return Sample(on / off, {"off": off, "on": on}, tuple(sorted(notes)))
+        pairs = []
+        for number in range(2 if settings.quick else PAIRS):
+            order = rotated([loop, loop + how], number)
+            pairs.append({kind: measure(kind, settings) for kind in order})
+        ratio = median(pair[loop + how].value / pair[loop].value for pair in pairs)
+        off, on = (fmean(pair[kind].value for pair in pairs) for kind in (loop, loop + how))
+        notes = {note for pair in pairs for each in pair.values() for note in each.notes}
+        return Sample(ratio, {"off": off, "on": on}, tuple(sorted(notes)))
 
     return both
 
