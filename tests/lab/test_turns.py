@@ -67,6 +67,13 @@ def test_clients_ask_in_their_turn_and_not_before_or_after() -> None:
     assert 0 < found["latency"]["p50"] <= found["latency"]["p99"]
 
 
+def test_what_comes_before_the_measured_time_is_not_in_the_latency() -> None:
+    with server() as one, asking(one, 10) as clients:
+        turn = clients.turn(0.0, 0.1)
+        assert (turn.answered, turn.total > 0) == (0, True)
+        assert clients.found()["latency"]["max"] is None
+
+
 def test_whom_a_server_leaves_waiting_holds_no_turn_up() -> None:
     with server(model="iterative") as one, asking(one, 3, waiting=2) as clients:
         assert all(clients.turn(0.1).answered > 0 for _ in range(3))

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Final, Self, TypeAlias
 
 from neverblock.errors import LabError
@@ -66,7 +65,7 @@ class Clients:
     timeout: float
 
     def turn(self, seconds: float, lead: float = 0.0) -> Turn:
-        """Let them ask for so long. Raises LabError."""
+        """Let them ask for so long, after a lead that is not measured. Raises LabError."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # Its last words are read below.
             print(json.dumps({"seconds": seconds, "lead": lead}), file=self.process.stdin)
@@ -148,10 +147,10 @@ class Entrant:
         """Start, and take a first turn, which tells how long one has to be."""
         settings = self.bench.settings
         self._server, self._clients, statistics = self.enter(self.case, self.bench, self._stack)
-        first = self._turn(max(settings.warmup, FIRST))
-        rate = first.answered / first.seconds
+        lead = max(settings.warmup, FIRST)
+        first = self._turn(0.0, lead)
         connections = int(self.case["connections"] or 1)
-        self._length = lasting(connections / rate if rate else inf, settings.duration)
+        self._length = lasting(connections * lead / first.total, settings.duration)
         self._sampler = Sampler(self._server, statistics)
         self._sampler.read()
 
@@ -163,7 +162,7 @@ class Entrant:
     def take_turn(self) -> None:
         self._turns.append(self._turn(self._length, LEAD * self._length))
 
-    def _turn(self, seconds: float, lead: float = 0.0) -> Turn:
+    def _turn(self, seconds: float, lead: float) -> Turn:
         turn = self._clients.turn(seconds, lead)
         if not turn.total:
             raise LabError(loading.unanswered(self._clients.found()["errors"]))
