@@ -221,6 +221,35 @@ def test_there_are_words_for_any_part_of_a_run(name: str, seed: int, share: floa
             assert {(key(each["case"]), each["metric"]) for each in fact.rows} <= known
 
 
+def test_one_bad_round_makes_nobody_pay_for_idle_clients() -> None:
+    costs = {
+        ("io_uring", 0): [17e-6, 21e-6],
+        ("io_uring", 10_000): [24e-6, 84e-6],
+        ("poll", 0): [20e-6, 22e-6],
+        ("poll", 10_000): [7e-3, 8e-3],
+        ("epoll", 0): [40e-6, 21e-6],
+        ("epoll", 10_000): [15e-6, 20e-6],
+    }
+    rows = [
+        Row(
+            experiment="scanning",
+            case={"backend": backend, "active": 10, "idle": idle},
+            round=number,
+            metric="time per wake-up",
+            unit="s",
+            value=value,
+        )
+        for (backend, idle), values in costs.items()
+        for number, value in enumerate(values, 1)
+    ]
+    [verdict] = load("scanning").verdicts(Found("scanning", rows))
+    assert verdict.title == "poll pays for every idle client, epoll and io_uring do not"
+    assert "54.0 µs beside 10,000 of them, 2.8 times as much, which its rounds do not bear out" in (
+        verdict.text
+    )
+    assert "17.5 µs beside 10,000 of them, no more." in verdict.text
+
+
 def test_the_command_of_an_experiment_repeats_it() -> None:
     settings = Settings(
         handler="app.py:handle",
