@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,41 @@ def test_a_client_process_that_dies_is_named_and_the_others_count() -> None:
     assert result.examples["load process died"] == f"process {killed[0]}: SIGKILL"
     assert result.requests > 0
     assert len(result.clients) == 1
+
+
+def test_a_connection_that_is_lost_before_the_start_is_opened_again_once() -> None:
+    there = threading.Semaphore(0)
+    release: list[Any] = []
+    first = left = 3
+    now = most = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left, now, most
+        if left:
+            left -= 1
+            gone = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            release.append(lambda: loop.call_soon_threadsafe(gone.set))
+            there.release()
+            await gone.wait()
+            return
+        now += 1
+        most = max(most, now)
+        await stubs.echo(reader, writer)
+        now -= 1
+
+    def gate() -> None:
+        for _ in range(first):
+            assert there.acquire(timeout=60)
+        for close in release:
+            close()
+
+    with stub(handle) as address:
+        plan = Plan(target=f"tcp://{address}", **{**SHORT, "duration": 1.0})
+        result = run(plan, gate=gate)
+    assert result.errors == {"closed by server": first}
+    assert result.connect.count == 2 * first
+    assert most == first
 
 
 def test_idle_connections_that_a_server_closes_are_told() -> None:

@@ -1,6 +1,7 @@
 """The connections of a process: each has a slot, which opens another when one is lost.
 
 - All in the loop's thread. A slot has one client at most, and opens no other while that is alive.
+  Whoever asks it to open another, while that is already to come, has asked for the same one.
 - Nothing is opened once `closing` is set; what is open then is let go by `close()`.
 - A server that takes nothing is not asked all the time: a slot whose connection brought no answer
   waits before it opens the next, up to a second.
@@ -107,6 +108,8 @@ class Slot:
         self.number = number
         self.client: Client | None = None
         self.pause = FIRST_PAUSE
+        self.reopening = False
+        """Whether another is to be opened, or being opened."""
 
     async def open(self) -> bool:
         """Open it; whether that went well. What went wrong is counted."""
@@ -146,19 +149,22 @@ class Slot:
         self.again()
 
     def again(self) -> None:
-        """Open another, soon."""
-        if not self.slots.closing:
+        """Open another, soon, if there is none and none is to come."""
+        if not (self.slots.closing or self.reopening or self.client is not None):
+            self.reopening = True
             self.slots.spawn(self.reopen())
 
     async def reopen(self) -> None:
-        await asyncio.sleep(self.pause)
-        self.pause = min(max(2 * self.pause, FIRST_PAUSE), LONGEST_PAUSE)
-        async with self.slots.openers:
-            if self.slots.closing:
-                return
-            opened = await self.open()
-        if not opened or self.client is None:
-            self.again()
+        try:
+            await asyncio.sleep(self.pause)
+            self.pause = min(max(2 * self.pause, FIRST_PAUSE), LONGEST_PAUSE)
+            async with self.slots.openers:
+                if self.slots.closing:
+                    return
+                await self.open()
+        finally:
+            self.reopening = False
+        self.again()
 
 
 @dataclass
