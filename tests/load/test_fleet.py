@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.load.network import Host, network
-from tests.servers.serving import neverblock, served
+from tests.servers.serving import PATIENCE, neverblock, served
 
 HANDLER = "examples/echo.py:handle"
 
@@ -65,6 +67,81 @@ def test_a_server_that_is_not_there_is_an_error_of_each_worker() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert json.loads(done.stdout)["errors"]["connection refused"] >= 4
+
+
+#: A cluster that outlives the run on it. What comes after says whether its workers are free.
+OUTLIVING = """
+import resource, subprocess, sys
+from distributed import Client, Event, LocalCluster
+from neverblock.load import Plan, PlanError, run_on_fleet
+
+def lower():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+def hold():
+    Event("held").set()
+    Event("enough").wait()
+
+with (
+    LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+    Client(cluster) as client,
+):
+    fleet = cluster.scheduler_address.replace("tcp", "dask")
+    workers = sorted(client.nthreads())
+    left = workers
+"""
+FREE = """
+    print(client.gather([client.submit(pow, 2, 5, workers=[each], pure=False) for each in left]))
+"""
+
+#: One worker cannot do its share, and says so; the other one's is open, and waits for the start.
+REFUSED = """
+    client.run(lower, workers=workers[1:])
+    try:
+        run_on_fleet(fleet, Plan(target=sys.argv[1], connections=80, duration=600))
+    except PlanError as error:
+        print(error.name)
+"""
+
+#: One worker has no time for its share yet. The other one's is open, and whoever asked is killed.
+KILLED = """
+    held = client.submit(hold, workers=workers[1:])
+    Event("held").wait()
+    asking = subprocess.Popen([sys.executable, "-c", sys.argv[1], fleet, sys.argv[2]])
+    input()
+    asking.kill()
+    asking.wait()
+    left = workers[:1]
+"""
+ENOUGH = """
+    Event("enough").set()
+    held.result()
+"""
+
+
+def test_workers_are_free_again_when_another_ones_share_is_refused() -> None:
+    with served(HANDLER) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", OUTLIVING + REFUSED + FREE, server.url],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    assert done.stdout == "connections\n[32, 32]\n", done.stderr
+
+
+def test_a_worker_is_free_again_when_whoever_asked_is_killed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        plan = {"target": f"tcp://127.0.0.1:{server.getsockname()[1]}", "connections": 2}
+        with subprocess.Popen(
+            [sys.executable, "-c", OUTLIVING + KILLED + FREE + ENOUGH, CLIENT, json.dumps(plan)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                with server.accept()[0]:
+                    said, errors = process.communicate("opened\n", timeout=PATIENCE)
+            finally:
+                process.kill()
+    assert said == "[32]\n", errors
 
 
 def test_a_worker_that_is_killed_is_named_and_the_rest_of_the_run_kept(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
 - The word is given once, when every share is open or lost: they start together.
 - A worker that is lost is named and counted, and the figures of the others are kept.
 - Whoever starts a cluster of its own (`local`) ends it; one that is given is left as it was.
+- A share that nobody wants any more ends early, and leaves its worker free: the scheduler lets go
+  of tasks whose client has released them, or has gone.
 """
 
 import threading
@@ -269,9 +271,15 @@ def work(plan: Plan, run_id: str) -> dict[str, Any]:
     from distributed import Event, get_worker
 
     worker = get_worker()
-    stop = Event(f"{run_id}-stop")
+    key = worker.get_current_task()
+    go, stop = Event(f"{run_id}-go"), Event(f"{run_id}-stop")
     told = asked = time.monotonic() - PACE
     opened = 0
+
+    def ended() -> bool:
+        """Whether it is told to stop, or nobody waits for it any more."""
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled" or stop.is_set()
 
     def tell(what: str, **more: Any) -> None:
         worker.log_event(run_id, {"worker": worker.address, "what": what, **more})
@@ -285,12 +293,14 @@ def work(plan: Plan, run_id: str) -> dict[str, Any]:
             tell(PROGRESS, progress=vars(progress))
         if now - asked >= 4 * PACE:
             asked = now
-            if stop.is_set():
+            if ended():
                 raise KeyboardInterrupt  # as run() hears it
 
     def gate() -> None:
         tell(READY, opened=opened)
-        Event(f"{run_id}-go").wait()
+        while not go.wait(timeout=4 * PACE):
+            if ended():
+                raise KeyboardInterrupt
 
     tell(BEGAN)
     return run(plan, on_progress, gate=gate).to_json()
