@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.load import stubs
 from tests.load.network import Host, network
+from tests.load.stubs import stub
 from tests.servers.serving import PATIENCE, neverblock, served
 
 HANDLER = "examples/echo.py:handle"
@@ -67,6 +71,31 @@ def test_a_server_that_is_not_there_is_an_error_of_each_worker() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert json.loads(done.stdout)["errors"]["connection refused"] >= 4
+
+
+def test_an_interrupt_at_the_terminal_leaves_the_figures_of_all_workers() -> None:
+    stubs.asked.clear()
+    with (
+        stub(stubs.echo) as address,
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "neverblock", "load", f"tcp://{address}"),
+                *("--fleet", "local:2", "--duration", "600", "--json", "-"),
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            assert stubs.asked.wait(PATIENCE)
+            os.killpg(process.pid, signal.SIGINT)
+            said, shown = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 130, shown
+    result = json.loads(said)
+    assert (result["errors"], result["client"]["processes"]) == ({}, 2)
+    assert result["interrupted"]
+    assert "(ended early)" in shown
 
 
 #: A cluster that outlives the run on it. What comes after says whether its workers are free.

@@ -7,8 +7,10 @@
 - Whoever starts a cluster of its own (`local`) ends it; one that is given is left as it was.
 - A share that nobody wants any more ends early, and leaves its worker free: the scheduler lets go
   of tasks whose client has released them, or has gone.
+- Ctrl-C at a terminal reaches the workers of `local`, too. It is for who started them.
 """
 
+import signal
 import threading
 import time
 import uuid
@@ -107,9 +109,15 @@ def cluster(fleet: str) -> "Iterator[Client]":
             ) as local,
             Client(local, set_as_default=False) as client,
         ):
+            client.run(ignore_interrupts)
             yield client
     else:
         raise PlanError("fleet", f"write dask://HOST:PORT, local or local:N, not {fleet!r}")
+
+
+def ignore_interrupts() -> None:
+    """In a worker, whose loop runs in its process's main thread: no other may do it (signal)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass
