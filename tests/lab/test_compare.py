@@ -178,6 +178,21 @@ def test_a_run_is_held_against_an_older_one(tmp_path: Path) -> None:
     assert allowed.returncode == 0
 
 
+def test_it_is_told_in_what_else_than_the_code_a_run_differs(tmp_path: Path) -> None:
+    document = json.loads(SAMPLE.read_text())
+    document["settings"] |= {"size": 4096, "handler": "other.py:[handle]", "rounds": 9, "seed": 2}
+    document["machine"] |= {"cores": 4, "load average": 9.9}
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    beside = neverblock_here("compare", "--from", str(other), "--baseline", str(SAMPLE))
+    _, _, told = beside.stdout.partition("The runs differ in more than the code:\n")
+    assert told.splitlines()[:3] == [
+        "  handler: examples/echo.py:handle, now other.py:[handle]",
+        "  size: 1,024 B, now 4,096 B",
+        "  cores: 2, now 4",
+    ]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-u", "-m", "neverblock", "compare", "--experiment", "scanning"]

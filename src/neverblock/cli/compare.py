@@ -227,7 +227,8 @@ def compare(
     if before is not None:
         changes = older.changes(before, results)
         gone = older.gone(before, results)
-        terminal.show_changes(changes, gone, tolerance, console)
+        different = older.differences(before, results)
+        terminal.show_changes(changes, gone, different, tolerance, console)
         pairs, levels = order.pairs(before, results), order.levels(before, results)
         terminal.show_order(pairs, levels, tolerance, console)
         failed = failed or bool(gone) or any(each.worse(tolerance) for each in changes)

@@ -4,10 +4,19 @@ Worse means: by its median, past the tolerance, *and* no round of the one lies a
 the other. A median that moves within the rounds of before has not changed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from neverblock.lab.metrics import direction
 from neverblock.lab.results import Case, CaseKey, Results, Summary, key, summaries
+
+#: What is told of a machine and is never twice the same.
+PASSING: Final = ("load average",)
+#: The settings that figures depend on. The others choose what is measured, and how often.
+TELLING: Final = ("handler", "protocol", "size", "duration", "warmup", "quick")
+#: What a run does not say, as one that was made by another version.
+UNKNOWN: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,25 @@ def gone(before: Results, after: Results) -> list[tuple[str, CaseKey]]:
     had = {(row.experiment, tuple(sorted(row.case.items()))) for row in before.rows}
     has = {(row.experiment, tuple(sorted(row.case.items()))) for row in after.rows}
     return sorted((tried & had) - has, key=str)
+
+
+def differences(before: Results, after: Results) -> list[tuple[str, Any, Any]]:
+    """What else was different: name, before, now. Such figures are hard to compare."""
+    return [
+        (name, one.get(name, UNKNOWN), other.get(name, UNKNOWN))
+        for one, other in (
+            (chosen(before.settings), chosen(after.settings)),
+            (before.machine, after.machine),
+            (before.versions, after.versions),
+        )
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name) != other.get(name) and name not in PASSING
+    ]
+
+
+def chosen(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the settings that figures depend on."""
+    return {name: settings[name] for name in TELLING if name in settings}
 
 
 def measured(results: Results) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from neverblock.lab import words
 from neverblock.lab.baseline import Change
 from neverblock.lab.experiment import Case, Experiment
 from neverblock.lab.order import Level, Pair
+from neverblock.lab.report.words import setting
 from neverblock.lab.results import CaseKey, Results, Summary, in_order, key, summaries
 from neverblock.lab.run import Run, Step
 
@@ -157,6 +158,7 @@ def missing(results: Results) -> dict[tuple[str, str], list[str]]:
 def show_changes(
     found: Sequence[Change],
     gone: Sequence[tuple[str, CaseKey]],
+    different: Sequence[tuple[str, Any, Any]],
     tolerance: float,
     shown: Console,
 ) -> None:
@@ -170,6 +172,10 @@ def show_changes(
         f"\n[bold]Beside the older run[/bold]: {len(found):,} medians in both, {len(moved):,} "
         f"moved by more than {tolerance:.0%}, {worse:,} for the worse"
     )
+    if different:
+        shown.print("[yellow]The runs differ in more than the code[/yellow]:")
+    for label, before, now in different:
+        shown.print(escape(f"  {label}: {setting(label, before)}, now {setting(label, now)}"))
     if moved:
         made = Table()
         for label in ("", "experiment", "case", "metric"):

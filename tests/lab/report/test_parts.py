@@ -384,10 +384,14 @@ def test_what_changed_is_what_the_spread_does_not_explain() -> None:
         ({"n": 1}, "throughput", "1/s", [150, 165]),
         ({"n": 1}, "threads", "1", [2]),
     )
-    found = changes(dataclasses.replace(now, versions={"python": "3.13"}), before)
+    before = dataclasses.replace(before, settings={"size": 1024, "rounds": 2, "quick": True})
+    settings = {"size": 4096, "rounds": 5, "quick": True}
+    found = changes(
+        dataclasses.replace(now, settings=settings, versions={"python": "3.13"}), before
+    )
     assert (found.compared, found.clear, found.new, found.gone) == (4, 3, 1, 1)
     assert (found.better, found.worse) == (1, 1)
-    assert found.different == [("python", "–", "3.13")]
+    assert found.different == [("size", "1,024 B", "4,096 B"), ("python", "–", "3.13")]
     # The worse one first.
     assert [(each.metric, each.change, each.judgement) for each in found.shown] == [
         ("latency", "× 3.82", "worse"),

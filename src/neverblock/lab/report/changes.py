@@ -11,14 +11,12 @@ from math import inf, log
 
 from neverblock.lab import baseline
 from neverblock.lab.report.units import scale
-from neverblock.lab.report.words import case_of
+from neverblock.lab.report.words import case_of, setting
 from neverblock.lab.results import CaseKey, Results, key
 
 #: How many are shown; the rest is counted.
 MOST = 40
 JUDGED = {1: "better", -1: "worse", 0: ""}
-#: What is told of a machine and is never twice the same.
-PASSING = ("load average",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,10 @@ def changes(now: Results, before: Results, tolerance: float = 0.0) -> Changes:
     return Changes(
         since=before.started,
         tolerance=tolerance,
-        different=_different(now, before),
+        different=[
+            (name, setting(name, old), setting(name, new))
+            for name, old, new in baseline.differences(before, now)
+        ],
         shown=found[:MOST],
         hidden=len(found[MOST:]),
         compared=len(both),
@@ -105,12 +106,3 @@ def _told(ratio: float) -> str:
     if ratio >= 2:
         return f"× {ratio:.3g}"
     return f"{(ratio - 1) * 100:+.3g} %".replace("-", "\N{MINUS SIGN}")
-
-
-def _different(now: Results, before: Results) -> list[tuple[str, str, str]]:
-    return [
-        (name, str(one.get(name, "–")), str(other.get(name, "–")))
-        for one, other in ((before.machine, now.machine), (before.versions, now.versions))
-        for name in dict.fromkeys([*one, *other])
-        if one.get(name) != other.get(name) and name not in PASSING
-    ]
