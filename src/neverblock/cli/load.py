@@ -76,7 +76,11 @@ Exit codes:
     help="Requests a second in all, by the clock (open loop). Default: as fast as answers come.",
 )
 @option(
-    "How much", "--size", type=Size(), metavar="BYTES", help="Of a message, or a value of Redis."
+    "How much",
+    "--size",
+    type=Size(),
+    metavar="BYTES",
+    help="Of a message, or a value of Redis; 1G at most.",
 )
 @option(
     "How much",

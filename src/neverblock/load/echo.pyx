@@ -3,12 +3,12 @@
 Messages differ from one to the next, so that one that is lost, doubled or swapped is noticed.
 """
 
-from random import Random
-
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.string cimport memcmp
 
 from neverblock.load.client cimport Client
+
+from neverblock.load.pattern import pattern
 
 cdef enum:
     MOST = 251                  # different messages at most
@@ -26,8 +26,8 @@ cdef class Messages:
     def __init__(self, Py_ssize_t size):
         self.size = size
         self.count = max(1, min(MOST, ROOM // size))
-        # The same in every process and run. Each message is a stretch of it.
-        self.pattern = Random(size).randbytes(size + self.count - 1)
+        # Each message is a stretch of it.
+        self.pattern = pattern(size, size + self.count - 1)
         self.all = [self.pattern[i:i + size] for i in range(self.count)]
 
 

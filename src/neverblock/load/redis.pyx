@@ -9,12 +9,12 @@ https://redis.io/docs/latest/develop/reference/protocol-spec
 - An error reply is the server's word on one request; the connection goes on.
 """
 
-from random import Random
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp
 
 from neverblock.load.client cimport Client
+
+from neverblock.load.pattern import pattern
 
 cdef enum:
     VALUES = 251                # different values at most
@@ -50,7 +50,7 @@ cdef class Commands:
         self.size = size
         self.keys = max(1, min(keys, ROOM // size))
         self.values = max(1, min(VALUES, self.keys))
-        self.pattern = Random(size).randbytes(size + self.values - 1)
+        self.pattern = pattern(size, size + self.values - 1)
         names = [b"neverblock:load:%d:%d" % (size, key) for key in range(self.keys)]
         self.sets = [command(b"SET", name, self.value(i)) for i, name in enumerate(names)]
         self.gets = [command(b"GET", name) for name in names]
