@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from neverblock.lab.results import load, summaries
+from neverblock.lab.ways import Way
 from tests.servers.serving import PATIENCE, ROOT, neverblock, neverblock_here
 
 SAMPLE = Path(__file__).with_name("sample.json")
@@ -55,7 +56,7 @@ def test_ways_to_serve_are_compared(tmp_path: Path) -> None:
     ended = neverblock(
         *("compare", "examples/echo.py:handle", "--models", "loop,workers,pool"),
         *("--connections", "1,70", "--quick"),
-        *("--peers", "nothing", "--out", str(tmp_path)),
+        *("--out", str(tmp_path)),
     )
     assert ended.returncode == 0, ended.stderr + ended.stdout
     results = load(tmp_path / "results.json")
@@ -83,9 +84,14 @@ def test_ways_to_serve_are_compared(tmp_path: Path) -> None:
     assert one("anonymous per connection", model="pool") > one(
         "anonymous per connection", model="loop"
     )
-    [missing] = {each.reason for each in results.missing}
-    assert missing == "nothing is not installed; pip install nothing"
+    assert not results.missing
     assert {verdict.experiment for verdict in results.verdicts} == {"models"}
+
+
+@pytest.mark.parametrize("peer", ["nothing", "nothing.loops", "json.loops"])
+def test_a_loop_that_is_not_installed_is_an_obstacle(peer: str) -> None:
+    assert Way("loop", peer=peer).obstacle() == f"{peer} is not installed; pip install {peer}"
+    assert Way("loop", peer="asyncio").obstacle() is None
 
 
 HANDLERS = """
@@ -142,6 +148,9 @@ def test_what_goes_wrong_with_the_server_is_told(
         (["--models", "x"], "there are loop, workers, iterative"),
         (["--models", ","], "--models: name one of loop"),
         (["--backends", "epol"], "did you mean epoll?"),
+        (["--peers", "asyncio,uvlop"], "--peers: there is no uvlop; did you mean uvloop?"),
+        (["--peers", "my.loops"], "there is no my.loops; name a module that can be imported"),
+        (["--peers", ".."], "there is no ..; name a module that can be imported"),
         (["--connections", "1,0"], "write numbers from 1 on, like 1,10,100, not '0'"),
         (["--connections", "ten"], "not 'ten'"),
         (["--from", "nothing.json"], "cannot read nothing.json: No such file"),

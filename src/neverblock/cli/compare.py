@@ -82,8 +82,8 @@ Exit codes:
     "What",
     "--peers",
     metavar="NAME,…",
-    help=f"Other event loops to serve on: {', '.join(PEERS)}, or any module that has "
-    "new_event_loop.",
+    help=f"Other event loops to serve on: {', '.join(PEERS)}, where they are installed, or any "
+    "module that has new_event_loop.",
 )
 @option(
     "What",
@@ -270,7 +270,7 @@ def settings(handler: str | None, experiments: tuple[str, ...], **options: Any) 
         handler=handler or ECHO,
         models=expanded("--models", split(options["models"]), MODELS),
         backends=expanded("--backends", backends, ways.backends()) if backends else (),
-        peers=tuple(split(options["peers"])),
+        peers=loops(split(options["peers"])),
         connections=counts(options["connections"]),
         protocol=options["protocol"],
         duration=0.5 if quick else options["duration"],
@@ -300,6 +300,17 @@ def named(option: str, given: Iterable[str], known: Sequence[str]) -> tuple[str,
             raise Refusal(f"{option}: there is no {name}; {cure}")
     if not chosen:
         raise Refusal(f"{option}: name one of {', '.join(known)}")
+    return chosen
+
+
+def loops(given: Iterable[str]) -> tuple[str, ...]:
+    """Each once. Raises Refusal for one that is neither known nor found."""
+    chosen = tuple(dict.fromkeys(given))
+    for name in chosen:
+        if name not in PEERS and not ways.importable(name):
+            close = difflib.get_close_matches(name, PEERS, 1, 0.8)  # Most names are none of these.
+            cure = f"did you mean {close[0]}?" if close else "name a module that can be imported"
+            raise Refusal(f"--peers: there is no {name}; {cure}")
     return chosen
 
 

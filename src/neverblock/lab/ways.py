@@ -61,7 +61,7 @@ class Way:
         if self.backend is not None:
             reason = multiplexers.available().get(self.backend, "unknown")
             return None if reason is None else f"{self.backend} {reason}"
-        if self.peer is not None and importlib.util.find_spec(self.peer) is None:
+        if self.peer is not None and not importable(self.peer):
             return f"{self.peer} is not installed; pip install {self.peer}"
         return None
 
@@ -70,6 +70,14 @@ class Way:
         if self.backend is None or self.model == "workers":
             return None
         return limit_of(self.backend, connections)
+
+
+def importable(module: str) -> bool:
+    """Whether it could be imported; the packages that it is in are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def limit_of(backend: str, connections: int) -> str | None:
