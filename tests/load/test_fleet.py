@@ -98,6 +98,41 @@ def test_an_interrupt_at_the_terminal_leaves_the_figures_of_all_workers() -> Non
     assert "(ended early)" in shown
 
 
+#: Leaves 200 ports to each address of a host.
+FEW_PORTS = """
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("40000 40199")
+"""
+
+
+def test_workers_of_one_machine_do_not_take_each_others_ports() -> None:
+    with network("host") as [host]:
+        fewer = host.start("-c", FEW_PORTS, stdout=subprocess.PIPE)
+        _, refused = fewer.communicate(timeout=PATIENCE)
+        if fewer.returncode != 0:
+            pytest.skip(f"ports cannot be limited here: {refused}")
+        serving = host.start(
+            "-m", "neverblock", "serve", HANDLER, "--bind", "tcp://127.0.0.1:7000",
+            "--stall-threshold", "0", stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert serving.stdout is not None
+            assert serving.stdout.readline().startswith("listening")
+            # Each worker by itself would be content with one address, the same one.
+            loading = host.start(
+                "-m", "neverblock", "load", "tcp://127.0.0.1:7000", "--fleet", "local:3",
+                "--connections", "3", "--idle", "255", "--duration", "0.2", "--json", "-",
+                stdout=subprocess.PIPE,
+            )  # fmt: skip
+            said, shown = loading.communicate(timeout=PATIENCE)
+        finally:
+            end(serving)
+    assert loading.returncode == 0, said + shown
+    result = json.loads(said)
+    assert result["errors"] == {}
+    assert result["idle"] == {"asked": 255, "opened": 255, "closed": 0}
+
+
 #: A cluster that outlives the run on it. What comes after says whether its workers are free.
 OUTLIVING = """
 import resource, subprocess, sys

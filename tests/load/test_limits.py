@@ -51,6 +51,9 @@ def test_many_connections_come_from_several_addresses() -> None:
         assert many[:2] == ["127.0.0.1", "127.0.0.2"]
         # Past half of its ports an address is slow to come from.
         assert len(sources(place, port_range() // 2)) == 2
+        # Others come from those before.
+        assert sources(place, 1000, 3) == ["127.0.0.4"]
+        assert sources(place, port_range() // 2, 300) == ["127.0.1.45", "127.0.1.46"]
     assert sources(Place(socket.AF_INET, ("192.0.2.1", 7000)), 10**6) == [None]
     assert sources(Place(socket.AF_UNIX, "/x"), 10**6) == [None]
 

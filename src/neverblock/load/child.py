@@ -13,7 +13,6 @@ import neverblock
 from neverblock.errors import PlanError
 from neverblock.load import limits
 from neverblock.load.messages import Go, Order, Refused, Stop
-from neverblock.load.plan import Plan
 from neverblock.load.session import Session
 
 
@@ -32,15 +31,15 @@ def main(descriptor: int) -> None:
             os.sched_setaffinity(0, {plan.cores[order.index % len(plan.cores)]})
         limits.raise_soft(plan)
         with asyncio.Runner(loop_factory=lambda: neverblock.Loop(plan.backend)) as runner:
-            runner.run(work(plan, order.index, tie))
+            runner.run(work(order, tie))
     except PlanError as error:
         tie.send(Refused(error))
     tie.close()
 
 
-async def work(plan: Plan, index: int, tie: Connection) -> None:
+async def work(order: Order, tie: Connection) -> None:
     """Do the part, and send the result."""
-    session = Session(plan, index, tie.send)
+    session = Session(order.plan, order.index, tie.send, order.first_source)
 
     def hear() -> None:
         try:

@@ -3,6 +3,8 @@
 - A socket that could not be connected is closed here; one that is returned is the caller's.
 - A connection is four numbers, and one of them has about 28,000 values (ip(7),
   ip_local_port_range): more connections to one address need several to come from.
+- All of 127.0.0.0/8 is this machine (RFC 6890), so there are enough of them for a loopback address;
+  they are counted from 127.0.0.1, which is number 0.
 """
 
 import asyncio
@@ -80,16 +82,23 @@ async def connect_unix(sock: socket.socket, path: str, timeout: float) -> None:
         await asyncio.sleep(AGAIN)
 
 
-def sources(place: Place, connections: int) -> list[str | None]:
-    """Addresses to connect from, in turn; None: the one that the system chooses."""
-    room = int(port_range() * SHARE)
-    if connections <= room or place.family != socket.AF_INET or sys.platform != "linux":
+def sources(place: Place, connections: int, first: int = 0) -> list[str | None]:
+    """Addresses to connect from, in turn; None: the one that the system chooses.
+
+    ``first`` is the number of the first one: those before it are for others on this machine.
+    """
+    count = addresses_for(connections)
+    if first + count == 1 or place.family != socket.AF_INET or sys.platform != "linux":
         return [None]
     if not ipaddress.ip_address(place.address[0]).is_loopback:
         return [None]
-    count = -(-connections // room)
-    first = ipaddress.ip_address("127.0.0.1")
-    return [str(first + i) for i in range(count)]
+    start = ipaddress.ip_address("127.0.0.1") + first
+    return [str(start + i) for i in range(count)]
+
+
+def addresses_for(connections: int) -> int:
+    """How many addresses so many connections to one place should come from."""
+    return max(1, -(-connections // int(port_range() * SHARE)))
 
 
 def port_range() -> int:

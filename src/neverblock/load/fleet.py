@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from neverblock.errors import PlanError
+from neverblock.load.connecting import addresses_for
 from neverblock.load.kinds import LOST
 from neverblock.load.messages import Progress
 from neverblock.load.plan import Plan
@@ -80,6 +81,17 @@ def shares(plan: Plan, count: int) -> list[Plan]:
 
 def part(total: int, count: int, index: int) -> int:
     return total // count + (index < total % count)
+
+
+def first_sources(plans: list[Plan]) -> list[int]:
+    """The number of the first address that each of the shares connects from.
+
+    Workers of one machine have the ports of its addresses together. Where one address has enough
+    for all of them, that is 0 for each.
+    """
+    held = [plan.connections + plan.idle for plan in plans]
+    step = 0 if addresses_for(sum(held)) == 1 else addresses_for(max(held))
+    return [step * index for index in range(len(plans))]
 
 
 @contextmanager
@@ -153,6 +165,7 @@ class Crew:
         self.go = Event(f"{self.run_id}-go", client=self.client)
         self.stop = Event(f"{self.run_id}-stop", client=self.client)
         self.client.subscribe_topic(self.run_id, self.hear)
+        firsts = first_sources(list(self.plans.values()))
         self.shares = {
             worker: Share(
                 worker,
@@ -160,6 +173,7 @@ class Crew:
                     work,
                     plan,
                     self.run_id,
+                    first,
                     workers=[worker],
                     allow_other_workers=False,
                     pure=False,
@@ -167,7 +181,9 @@ class Crew:
                     key=f"{self.run_id}-{index}",
                 ),
             )
-            for index, (worker, plan) in enumerate(self.plans.items())
+            for index, ((worker, plan), first) in enumerate(
+                zip(self.plans.items(), firsts, strict=True)
+            )
         }
         for share in self.shares.values():
             share.future.add_done_callback(lambda future: self.news.set())
@@ -274,7 +290,7 @@ class Crew:
         return total
 
 
-def work(plan: Plan, run_id: str) -> dict[str, Any]:
+def work(plan: Plan, run_id: str, first_source: int) -> dict[str, Any]:
     """One share, in a thread of a Dask worker."""
     from distributed import Event, get_worker
 
@@ -311,4 +327,4 @@ def work(plan: Plan, run_id: str) -> dict[str, Any]:
                 raise KeyboardInterrupt
 
     tell(BEGAN)
-    return run(plan, on_progress, gate=gate).to_json()
+    return run(plan, on_progress, gate=gate, first_source=first_source).to_json()

@@ -19,6 +19,8 @@ class Order:
 
     plan: "Plan"
     index: int
+    first_source: int
+    """The number of the first address to connect from (load/connecting.py)."""
 
 
 @dataclass(frozen=True)

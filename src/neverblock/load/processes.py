@@ -43,25 +43,28 @@ def run(
     on_progress: OnProgress | None = None,
     *,
     gate: Callable[[], None] | None = None,
+    first_source: int = 0,
 ) -> Result:
     """Do what the plan says, and return what came of it. Blocks; any thread may call it.
 
     ``on_progress`` is called with a `Progress` several times a second. ``gate`` is called once,
-    when the connections are open, and may block until others are ready, too. Ctrl-C ends the run
-    early: the result has what was measured until then. Raises PlanError for what the system does
-    not allow, ModuleNotFoundError where the extra ``load`` is not installed.
+    when the connections are open, and may block until others are ready, too. ``first_source``
+    leaves so many addresses, from 127.0.0.1 on, to others that load a loopback address of this
+    machine with many connections. Ctrl-C ends the run early: the result has what was measured until
+    then. Raises PlanError for what the system does not allow, ModuleNotFoundError where the extra
+    ``load`` is not installed.
     """
     hdr_histogram()
     limits.check(plan)
     context_of(plan)
-    with Children(plan) as children:
+    with Children(plan, first_source) as children:
         return children.run(on_progress or (lambda progress: None), gate or (lambda: None))
 
 
 class Child:
     """A client process, and the tie to it."""
 
-    def __init__(self, plan: Plan, index: int) -> None:
+    def __init__(self, order: Order) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
@@ -76,7 +79,7 @@ class Child:
         self.progress: Progress | None = None
         self.result: Result | None = None
         self.died: str | None = None
-        self.send(Order(plan, index))
+        self.send(order)
 
     @property
     def over(self) -> bool:
@@ -112,15 +115,16 @@ class Child:
 class Children:
     """All of them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, first_source: int) -> None:
         self.plan = plan
+        self.first_source = first_source
         self.children: list[Child] = []
         self.stopped = False
 
     def __enter__(self) -> "Children":
         try:
             for index in range(self.plan.processes):
-                self.children.append(Child(self.plan, index))
+                self.children.append(Child(Order(self.plan, index, self.first_source)))
         except BaseException:
             self.close()
             raise

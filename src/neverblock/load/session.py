@@ -59,12 +59,18 @@ class Moment:
 
 
 class Session:
-    """One process's part of a plan. ``tell`` gets `Progress` and, once, `Ready`."""
+    """One process's part of a plan. ``tell`` gets `Progress` and, once, `Ready`.
 
-    def __init__(self, plan: Plan, index: int, tell: Callable[[object], None]) -> None:
+    ``first_source`` is the number of the first address to connect from (load/connecting.py).
+    """
+
+    def __init__(
+        self, plan: Plan, index: int, tell: Callable[[object], None], first_source: int = 0
+    ) -> None:
         self.plan = plan
         self.index = index
         self.tell = tell
+        self.first_source = first_source
         self.loop = asyncio.get_running_loop()
         self.meter = Meter(
             self.loop.call_soon,
@@ -133,7 +139,7 @@ class Session:
             kind = NO_NAME if isinstance(error, TimeoutError) else kind_of(error)
             self.meter.fail(kind, f"{plan.parsed.host}: {error}")
             return
-        route = Route.of(plan, found, context)
+        route = Route.of(plan, found, context, self.first_source)
         spoken = protocol(plan)
         try:
             await spoken.prepare(lambda each: route.enter(each, self.index), plan.timeout)

@@ -44,8 +44,10 @@ class Route:
     target: Target
 
     @classmethod
-    def of(cls, plan: Plan, places: list[Place], context: ssl.SSLContext | None) -> "Route":
-        found = sources(places[0], plan.connections + plan.idle)
+    def of(
+        cls, plan: Plan, places: list[Place], context: ssl.SSLContext | None, first_source: int
+    ) -> "Route":
+        found = sources(places[0], plan.connections + plan.idle, first_source)
         return cls(places, context, plan.parsed.host, found, plan.timeout, plan.parsed)
 
     async def open(self, protocol: asyncio.BaseProtocol, number: int) -> asyncio.Transport:
