@@ -11,6 +11,7 @@ import pytest
 
 from neverblock.errors import LabError
 from neverblock.lab import turns
+from neverblock.lab.clients import crowd
 from neverblock.lab.experiment import Bench, Case, Unmeasurable, bench
 from neverblock.lab.server import Server, serving
 from neverblock.lab.settings import ECHO, Settings
@@ -72,6 +73,17 @@ def test_what_comes_before_the_measured_time_is_not_in_the_latency() -> None:
         turn = clients.turn(0.0, 0.1)
         assert (turn.answered, turn.total > 0) == (0, True)
         assert clients.found()["latency"]["max"] is None
+
+
+def test_clients_do_not_depend_on_the_environment_of_whoever_measures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEVERBLOCK_BACKEND", "none")
+    with server() as one:
+        with asking(one, 2) as clients:
+            assert clients.turn(0.1).total > 0
+        with crowd(one.port, 2, cores=PLACE.client_cores, message=b"x" * 1024) as held:
+            assert held.answered == 2
 
 
 def test_whom_a_server_leaves_waiting_holds_no_turn_up() -> None:

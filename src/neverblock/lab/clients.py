@@ -1,6 +1,7 @@
 """Clients that hold a connection: a process of its own (lab/crowd.py), on its own cores."""
 
 import json
+import os
 import resource
 import select
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from neverblock.errors import LabError
-from neverblock.lab.server import pinned
+from neverblock.lab.server import clean, pinned
 
 #: Descriptors of a client that are no connections.
 SPARE: Final = 64
@@ -71,6 +72,7 @@ def crowd(
         pinned(cores),
         subprocess.Popen(
             [sys.executable, "-m", "neverblock.lab.crowd", json.dumps(request)],
+            env=clean(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -11,6 +11,7 @@ one, in another order each time, until all have had their time; what they came t
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from neverblock.lab import loading
 from neverblock.lab.clients import answer
 from neverblock.lab.experiment import FAILURES, Bench, Case, Outcome
 from neverblock.lab.sampling import Sampler
-from neverblock.lab.server import Server, pinned
+from neverblock.lab.server import Server, clean, pinned
 
 #: Seconds of a turn, if no answer takes long.
 TURN: Final = 0.25
@@ -92,6 +93,7 @@ def clients(
                 *(sys.executable, "-m", "neverblock.lab.player"),
                 json.dumps({"plan": plan, "waiting": waiting}),
             ],
+            env=clean(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
