@@ -222,3 +222,24 @@ def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number
     assert not results.complete
     assert {row.round for row in results.rows} >= {1}
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_goes_ends_the_run_with_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    command = [sys.executable, "-u", "-m", "neverblock", "compare", "--experiment", "scanning"]
+    command += ["--rounds", "50", "--backends", "epoll", "--out", str(out)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        try:
+            while "round 1 of 50" not in (line := process.stdout.readline()):
+                assert line
+            out.rmdir()
+            shown, told = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 2
+    assert f"cannot write in {out}: No such file or directory" in told
+    assert told.count("\n") == 1
+    assert "What a crowd of idle clients costs" in shown

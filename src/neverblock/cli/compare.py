@@ -51,7 +51,8 @@ Examples:
 Exit codes:
   0 done
   1 something became worse than the baseline by more than the tolerance, or a measurement failed
-  2 cannot be done as asked: one line says what is wrong, and the cure
+  2 cannot be done as asked, or its results cannot be written: one line says what is wrong, and the
+    cure; what was measured until then is shown
   130 ended by Ctrl-C; what was measured until then is kept""",
 )
 @click.argument("handler", metavar="[FILE.py:NAME|MODULE:NAME]", required=False)
@@ -216,10 +217,12 @@ def compare(
 
         results = judged_again(results, experiments)
     else:
-        run, finished = measured(experiments, chosen, out, console)
-        results, failed = run.results(finished), bool(run.failures)
-        if not finished:
+        run, ended = measured(experiments, chosen, out, console)
+        results, failed = run.results(ended is None), bool(run.failures)
+        if ended is not None:
             terminal.show(results, experiments, console)
+            if isinstance(ended, Refusal):
+                raise ended
             keep(results, before, out, tolerance)
             return INTERRUPTED
     terminal.show(results, experiments, console)
@@ -236,21 +239,26 @@ def compare(
 
 
 def measured(experiments: Sequence[Any], chosen: Settings, out: Path | None, console: Any) -> Any:
-    """The run, and whether it came to its end."""
+    """The run, and what ended it early: an interrupt, or a Refusal as it could not be kept."""
     from neverblock.lab import terminal
     from neverblock.lab.run import Run
 
     def save(results: Results) -> None:
-        if out is not None:
+        if out is None:
+            return
+        try:
             results.save(out / RESULTS)
+        except OSError as error:
+            told = f"cannot write in {out}: {error.strerror}; what was measured is not kept there"
+            raise Refusal(told) from None
 
     run = Run(experiments, chosen, shlex.join(["neverblock", *sys.argv[1:]]), save)
     earlier = signal.signal(signal.SIGTERM, interrupt)
     try:
         with terminal.progress(run, console):
-            return run, True
-    except KeyboardInterrupt:
-        return run, False
+            return run, None
+    except (KeyboardInterrupt, Refusal) as ended:
+        return run, ended
     finally:
         signal.signal(signal.SIGTERM, earlier)
 
