@@ -298,6 +298,37 @@ def test_a_file_closed_behind_the_transport_is_not_closed_again(run, how, end):
     run(main)
 
 
+@pytest.mark.parametrize("how", ["pipe", "socket"])
+def test_a_number_that_is_a_regular_files_by_now_ends_its_transport(run, how):
+    """epoll refuses such a file, whatever it is asked to do with it (EPERM)."""
+
+    async def main():
+        transport, taken, other = await closed_behind(how)
+        protocol = transport.get_protocol()
+        with other, taken.peer, open(__file__, "rb") as file:
+            os.dup2(file.fileno(), taken.number)
+            transport.close()
+            await protocol.lost()
+            assert os.read(taken.number, 3) == b'"""'
+            os.close(taken.number)
+
+    run(main)
+
+
+def test_a_reader_whose_number_is_a_regular_files_by_now_can_be_removed(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        near, far = socket.socketpair()
+        loop.add_reader(near, print)
+        number = near.detach()
+        with far, open(__file__, "rb") as file:
+            os.dup2(file.fileno(), number)
+            assert loop.remove_reader(number) is True
+            os.close(number)
+
+    run(main)
+
+
 @pytest.mark.ours("asyncio refuses the new connection, or never serves it")
 @pytest.mark.parametrize("how", ["pipe", "socket"])
 def test_a_number_closed_behind_a_transport_serves_its_next_owner(run, trouble, how):

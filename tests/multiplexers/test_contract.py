@@ -339,6 +339,32 @@ def test_number_taken_again_after_close_and_drop(
     multiplexer._drop(fd)
 
 
+@pytest.mark.parametrize("by", ["a file", "a directory", "the multiplexer itself"])
+def test_number_taken_after_close_by_what_cannot_be_watched(
+    multiplexer: Selector, connected: Connected, backend: str, by: str
+) -> None:
+    if by == "the multiplexer itself" and backend not in ("epoll", "kqueue"):
+        pytest.skip("it has no descriptor")
+    first, _ = connected()
+    second, _ = connected()
+    fd = first.fileno()
+    multiplexer._add(fd, READ)
+    multiplexer._add(second.fileno(), WRITE)
+    first.close()
+    if by == "the multiplexer itself":
+        os.dup2(multiplexer.fileno(), fd)  # type: ignore[attr-defined]
+    else:
+        taken = os.open(__file__ if by == "a file" else os.curdir, os.O_RDONLY)
+        os.dup2(taken, fd)
+        if taken != fd:
+            os.close(taken)
+    try:
+        multiplexer._drop(fd)
+        assert ready(multiplexer) == {second.fileno(): WRITE}
+    finally:
+        os.close(fd)
+
+
 def test_limit(multiplexer: Selector, connected: Connected, backend: str) -> None:
     ours, _ = connected()
     multiplexer._add(ours.fileno(), WRITE)

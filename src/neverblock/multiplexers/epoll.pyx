@@ -6,7 +6,7 @@
 # - The mask asked for travels in the event beside the descriptor: nothing is looked up.
 
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.errno cimport EBADF, EINTR, ENOENT, ENOSYS, EPERM, errno
+from libc.errno cimport EBADF, EINTR, EINVAL, ENOENT, ENOSYS, EPERM, errno
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.time cimport timespec
@@ -135,8 +135,9 @@ cdef class EpollMultiplexer(Multiplexer):
             return 0
         self.handed_in += 1
         if epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, &event) < 0:
-            # The kernel forgets a descriptor by itself when its owner closes it.
-            if errno != EBADF and errno != ENOENT:
+            # The kernel forgets a descriptor by itself when its owner closes it. The number may be
+            # free by now, another's, a file's that cannot be watched, or our own.
+            if errno not in (EBADF, ENOENT, EPERM, EINVAL):
                 fail(errno)
         if self.watched:
             self.watched -= 1
