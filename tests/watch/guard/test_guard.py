@@ -346,6 +346,51 @@ def test_the_command_is_strict_where_it_is_told_to(tmp_path: Path, threshold: st
     assert "await asyncio.sleep(0.4)" in done.stderr
 
 
+def test_what_is_replaced_is_guarded_once_it_is_itself_again() -> None:
+    done = program(
+        """
+        import asyncio, logging, os, select, time
+        from unittest import mock
+        import neverblock
+        from neverblock import Guard
+        from neverblock.errors import BlockingCallError
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+        def refused(call, *arguments):
+            try:
+                call(*arguments)
+            except BlockingCallError:
+                return True
+
+        async def replaced():
+            assert time.sleep(0.001) == "slept"
+            assert os.path.abspath("x") == "/x"
+            assert refused(os.stat, ".")
+
+        async def whole():
+            assert refused(time.sleep, 0.001)
+            assert refused(os.path.abspath, "x")
+            print("refused")
+
+        with (
+            mock.patch("time.sleep", lambda seconds: "slept"),
+            mock.patch("os.path.abspath", lambda path: "/x"),
+            mock.patch("select.poll", side_effect=OSError),
+            mock.patch("_io.TextIOWrapper"),
+        ):
+            for _ in range(10):
+                neverblock.run(replaced(), watch=Guard())
+        neverblock.run(whole(), watch=Guard())
+        """
+    )
+    assert done.stdout == "refused\n", done.stderr
+    told = [line for line in done.stderr.splitlines() if "not guarded" in line]
+    assert told == [
+        "not guarded while replaced: time.sleep, io.TextIOWrapper.__next__, os.path.abspath"
+    ]
+
+
 def test_the_usual_start_of_a_program_is_no_blocking_call(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(USUAL_START), str(tmp_path), "neverblock"],

@@ -12,6 +12,8 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from neverblock.watch.guard import callers, entries
+from neverblock.watch.guard.body import Body
+from neverblock.watch.guard.call import Call
 from neverblock.watch.guard.permission import allow_blocking
 
 __all__ = ["Guard", "Guarded", "allow_blocking"]
@@ -72,16 +74,16 @@ class Installation:
         """Of this process: another one in a forked child."""
         self._lock = threading.Lock()
         self._running = 0
-        self._ready = False
-        self._bodies: list[Any] = []
+        self._left: list[Call] | None = None
+        """Calls whose place is not taken; None: nothing is prepared."""
+        self._replaced: list[str] = []
+        self._bodies: list[Body] = []
 
     def begin(self) -> int:
         """One more strict loop runs. Raises RuntimeError where an audit hook refuses ours."""
         with self._lock:
-            if not self._ready:
-                self._prepare()
-                self._ready = True
             if self._running == 0:
+                self._stand(self._prepare() if self._left is None else self._left)
                 entries.set_up()
                 for body in self._bodies:
                     body.set_up()
@@ -111,20 +113,36 @@ class Installation:
         for body in self._bodies:
             body.take_down()
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> list[Call]:
         from neverblock.watch.guard import decide, table
-        from neverblock.watch.guard.body import Body
 
         entries.listen(table.events())
         entries.answer_by(decide.ask)
         entries.let_wait(table.TURN, table.SELECTORS)
-        for call, thing in table.places():
-            if call.how == "next":
+        return table.standing()
+
+    def _stand(self, calls: list[Call]) -> None:
+        """Take the place of each; what is replaced just now, as by a mock, is tried again."""
+        from neverblock.watch import report
+        from neverblock.watch.guard import table
+
+        left: list[Call] = []
+        replaced: list[str] = []
+        for call in calls:
+            thing = table.found(call.at)
+            if thing is None or not table.is_own(call, thing):
+                left.append(call)
+                if thing is not None:
+                    replaced.append(call.name)
+            elif call.how == "next":
                 entries.stand_at_next(thing, call)
             elif call.how == "body":
                 self._bodies.append(Body(thing, call))
             else:
                 entries.stand_at(thing, call, table.KINDS[call.how])
+        told, self._replaced, self._left = self._replaced, replaced, left
+        if replaced and replaced != told:
+            report.logger.info("not guarded while replaced: %s", ", ".join(replaced))
 
 
 installation: Final = Installation()

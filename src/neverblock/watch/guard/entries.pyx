@@ -9,6 +9,8 @@
 from cpython.object cimport PyObject, PyTypeObject
 from libc.string cimport strcmp
 
+from types import WrapperDescriptorType
+
 cdef extern from "watch/guard/entry.h":
     ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
     ctypedef PyObject *(*iternextfunc)(PyObject *)
@@ -137,9 +139,14 @@ def stand_at(function, call, int kind):
 
 
 def stand_at_next(type kind, call):
-    """The same for the iteration over a C type, `__next__`."""
+    """The same for the iteration over a C type, `__next__`: TypeError for another type."""
     global iterators
-    cdef object wrapper = kind.__dict__["__next__"]
+    cdef object wrapper = kind.__dict__.get("__next__")
+    if type(wrapper) is not WrapperDescriptorType:
+        raise TypeError(f"{kind!r} is not iterated over by C code")
+    for place in range(iterators):
+        if nb_iterators[place].type == <PyTypeObject *><PyObject *>kind:
+            return
     if iterators == 8:
         raise OverflowError("the guard has no place for one iterator more")
     Py_INCREF(kind)

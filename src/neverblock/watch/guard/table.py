@@ -5,8 +5,9 @@ import importlib
 import os
 import select
 import selectors
-from collections.abc import Callable, Iterator
-from types import FunctionType
+import sys
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final
 
 from neverblock.watch.guard import calls_files, calls_network, calls_threads, entries
@@ -49,7 +50,8 @@ UNNAMED: Final[dict[str, Callable[[], object]]] = {
 
 
 def found(at: str) -> Any:
-    """What ``module:name.name`` stands for; None where this Python or system does not have it."""
+    """What ``module:name.name`` stands for; None where this Python or system does not have it, or
+    where what stands there now is of another kind."""
     module, _, names = at.partition(":")
     first, _, rest = names.partition(".")
     try:
@@ -61,7 +63,7 @@ def found(at: str) -> Any:
         for name in rest.split(".") if rest else ():
             # Its own: what is inherited is another type's, with a row of its own.
             thing = vars(thing)[name]
-    except (ImportError, AttributeError, KeyError):
+    except Exception:  # What was put in the place of something may raise anything.
         return None
     return thing
 
@@ -75,10 +77,32 @@ def events() -> dict[str, Call]:
     return wanted
 
 
-def places() -> Iterator[tuple[Call, Any]]:
-    """Calls that are caught at what they are, with that; those that are not there are left out."""
-    for call in TABLE:
-        if call.how not in ("event", "through"):
-            thing = found(call.at)
-            if thing is not None:
-                yield call, thing
+def standing() -> list[Call]:
+    """Calls that are caught at what they are."""
+    return [call for call in TABLE if call.how not in ("event", "through")]
+
+
+def is_own(call: Call, thing: Any) -> bool:
+    """Whether what was found for a call is the library's, not put in its place, as by a mock."""
+    module, _, name = call.at.partition(":")
+    if call.how == "body":
+        return (
+            isinstance(thing, FunctionType)
+            and thing.__globals__ is vars(sys.modules[module])
+            and thing.__code__.co_qualname == name
+        )
+    if call.how == "next":
+        wrapper = vars(thing).get("__next__") if isinstance(thing, type) else None
+        return isinstance(wrapper, WrapperDescriptorType) and is_of(thing, module)
+    if isinstance(thing, MethodDescriptorType):
+        owner: object = thing.__objclass__
+    elif isinstance(thing, BuiltinFunctionType):
+        owner = thing
+    else:
+        return False
+    return is_of(owner, module) and thing.__name__ == name.rpartition(".")[2]
+
+
+def is_of(thing: object, module: str) -> bool:
+    """Whether a module made of C says that it is its own; of sqlite3 that is said as sqlite3."""
+    return str(thing.__module__).lstrip("_") == module.lstrip("_")
