@@ -284,6 +284,34 @@ def test_a_callback_of_c_code_is_refused() -> None:
     assert isinstance(error, BlockingCallError)
 
 
+@pytest.mark.parametrize("how", ["acquire", "__enter__"])
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock, threading.Condition])
+def test_a_lock_that_the_loop_takes_as_a_callback_is_refused(
+    kind: Callable[[], Any], how: str
+) -> None:
+    lock, held, done = kind(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(5)  # for good, where the loop waits for it
+
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        found: list[object] = []
+        loop.set_exception_handler(lambda _, context: found.append(context["exception"]))
+        loop.call_soon(getattr(lock, how))
+        loop.call_soon(done.set)
+        await asyncio.to_thread(thread.join)
+        return found
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    [error] = strict(main())
+    assert isinstance(error, BlockingCallError)
+
+
 def test_an_error_can_be_pickled() -> None:
     error = BlockingCallError("a", "b", "c:1 in d", "e")
     again = pickle.loads(pickle.dumps(error))

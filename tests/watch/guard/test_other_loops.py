@@ -121,6 +121,26 @@ def test_c_code_that_the_loop_calls_is_refused(tmp_path: Path, loop: str) -> Non
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_a_lock_that_the_loop_takes_as_a_callback_is_refused(tmp_path: Path, loop: str) -> None:
+    _, said = strict(
+        tmp_path,
+        loop,
+        """
+        async def main():
+            loop = asyncio.get_running_loop()
+            told = []
+            loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+            lock = threading.Lock()
+            lock.acquire()
+            loop.call_soon(lock.acquire, True, 0.1)
+            await asyncio.sleep(0.2)
+            print(*map(type, told))
+        """,
+    )
+    assert said == "<class 'neverblock.errors.BlockingCallError'>\n"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_the_usual_start_of_a_program_is_no_blocking_call(tmp_path: Path, loop: str) -> None:
     done = watch("--strict", USUAL_START, tmp_path, loop)
     assert "BlockingCallError" not in done.stderr, done.stderr

@@ -184,10 +184,13 @@ def inside(module: str, code: CodeType) -> bool:
 
 
 def taker(frame: FrameType | None) -> str:
-    """Who takes a lock that is held: one who "waits", one who has it "soon", or one who may."""
+    """Who takes a lock that is held: one who "waits", one who has it "soon", or one who may.
+
+    In the loop's own frame it is a callback: the lock's method itself. The loop takes none there.
+    """
     if frame is not None and key(frame) == ("threading", "Condition.__enter__"):
         frame = frame.f_back
-    if frame is None:
+    if frame is None or frame is run.outermost or is_callers_end(frame.f_code):
         return "may"
     if key(frame) == WAITING:
         return "waits"
