@@ -374,6 +374,46 @@ def test_the_command_is_strict_where_it_is_told_to(tmp_path: Path, threshold: st
     assert "await asyncio.sleep(0.4)" in done.stderr
 
 
+def test_paths_of_any_kind_are_compared_without_a_warning() -> None:
+    """With -bb comparing text with bytes is an error."""
+    done = program(
+        """
+        import io, os, sys
+        from pathlib import Path
+        import neverblock
+        from neverblock.errors import BlockingCallError
+
+        def refused(call, path):
+            try:
+                call(path, 0 if call is os.open else "r")
+            except BlockingCallError:
+                return True
+
+        class Wrong:
+            def __fspath__(self):
+                return 1
+
+        async def main():
+            for kind in (str, os.fsencode, Path):
+                for call in (open, io.FileIO, os.open):
+                    assert refused(call, kind(sys.executable)), (kind, call)
+                    assert not refused(call, kind(os.devnull)), (kind, call)
+            for call in (open, io.FileIO, os.open):
+                for path in (Wrong(), "\\ud800", None):
+                    try:
+                        call(path, 0 if call is os.open else "r")
+                    except (TypeError, ValueError):
+                        continue
+                    raise AssertionError(path)
+            print("well")
+
+        neverblock.run(main(), watch=neverblock.Guard())
+        """,
+        "-bb",
+    )
+    assert done.stdout == "well\n", done.stderr
+
+
 def test_what_is_replaced_is_guarded_once_it_is_itself_again() -> None:
     done = program(
         """

@@ -74,7 +74,12 @@ def unless(flag: int, at: int) -> Waits:
 def opening(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Event ``open``: path, mode, flags. A descriptor is open already, /dev/null is no device."""
     path = args[0]
-    return not isinstance(path, int) and path not in (os.devnull, os.fsencode(os.devnull))
+    if isinstance(path, int):
+        return False
+    try:
+        return os.fsencode(path) != os.fsencode(os.devnull)
+    except (TypeError, ValueError):  # no path, or one that cannot be encoded
+        return False
 
 
 def file_status(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
