@@ -169,6 +169,45 @@ def test_what_does_not_wait_is_let_through(tmp_path: Path) -> None:
     strict(main())
 
 
+def test_a_socket_that_is_told_not_to_wait_is_let_through() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    flag, place = socket.MSG_DONTWAIT, bytearray(1)
+    receive: tuple[Callable[[], object], ...] = (
+        lambda: ours.recv(1, flag),
+        lambda: ours.recvfrom(1, flag),
+        lambda: ours.recv_into(place, 1, flag),
+        lambda: ours.recv_into(place, flags=flag),
+        lambda: ours.recvfrom_into(place, 1, flag),
+        lambda: ours.recvfrom_into(place, flags=flag),
+        lambda: ours.recvmsg(1, 0, flag),
+        lambda: ours.recvmsg_into([place], 0, flag),
+    )
+    send: tuple[Callable[[], object], ...] = (
+        lambda: ours.send(b"x", flag),
+        lambda: ours.sendall(b"x", flag),
+        lambda: ours.sendmsg([b"x"], [], flag),
+        lambda: ours.sendto(b"x", flag, theirs.getsockname()),
+    )
+
+    async def main() -> None:
+        for call in receive:
+            with pytest.raises(BlockingIOError):
+                call()
+        for call in send:
+            try:
+                call()
+            except OSError:  # the other end has no address
+                assert call is send[-1]
+        assert refuses(ours.recv, 1)
+        assert refuses(ours.sendto, b"x", theirs.getsockname())
+        ours.settimeout(10)
+        for call in (*receive, *send):
+            assert refuses(call)
+
+    with ours, theirs:
+        strict(main())
+
+
 def test_a_lock_that_is_free_in_a_moment_is_had() -> None:
     lock, held = threading.Lock(), threading.Event()
 

@@ -30,34 +30,44 @@ CALLS: Final = rows(
         java="PlainSocketImpl.socketAccept",
     ),
     each(
-        "socket.socket.recv socket.socket.recv_into socket.socket.recvfrom "
-        "socket.socket.recvfrom_into socket.socket.recvmsg socket.socket.recvmsg_into",
+        "socket.socket.recv socket.socket.recvfrom",
         "socket",
         "_socket:socket.{}",
         RECEIVE,
-        java="SocketInputStream.socketRead0, PlainDatagramSocketImpl.peekData",
+        waits.unless_told(1),
+        "SocketInputStream.socketRead0, PlainDatagramSocketImpl.peekData",
+    ),
+    each(
+        "socket.socket.recv_into socket.socket.recvfrom_into socket.socket.recvmsg "
+        "socket.socket.recvmsg_into",
+        "socket",
+        "_socket:socket.{}",
+        RECEIVE,
+        waits.unless_told(2),
+        "SocketInputStream.socketRead0, PlainDatagramSocketImpl.peekData",
     ),
     each(
         "socket.socket.send socket.socket.sendall",
         "socket",
         "_socket:socket.{}",
         SEND,
-        java="SocketOutputStream.socketWrite0",
+        waits.unless_told(1),
+        "SocketOutputStream.socketWrite0",
     ),
-    each(
+    Call(
         "socket.socket.sendto",
-        "event",
-        "socket.sendto",
+        "socket",
+        "_socket:socket.sendto",
         "await loop.sock_sendto(…)",
-        waits.of_socket,
+        waits.sending_to,
         "PlainDatagramSocketImpl.send",
     ),
-    each(
+    Call(
         "socket.socket.sendmsg",
-        "event",
-        "socket.sendmsg",
+        "socket",
+        "_socket:socket.sendmsg",
         SEND,
-        waits.of_socket,
+        waits.unless_told(2),
         "SocketOutputStream.socketWrite0",
     ),
     each(

@@ -127,6 +127,25 @@ def of_socket(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return bool(args[0].gettimeout() != 0)
 
 
+def unless_told(at: int) -> Waits:
+    """A socket that blocks: unless that argument, ``flags``, has MSG_DONTWAIT.
+
+    Where a timeout is set it waits all the same: Python asks poll(2) first.
+    """
+
+    def waits(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        flags = given(args, kwargs, at, "flags", 0)
+        told = isinstance(flags, int) and flags & socket.MSG_DONTWAIT
+        return not told or self.gettimeout() is not None
+
+    return waits
+
+
+def sending_to(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """sendto(data, address) or sendto(data, flags, address)."""
+    return len(args) < 3 or unless_told(1)(self, args, kwargs)
+
+
 def of_tls(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """TLS over a socket that blocks; over memory, as asyncio has it, it never waits."""
     owner = self.owner
