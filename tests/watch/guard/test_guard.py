@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from pathlib import Path
 from time import sleep as sleep_by_another_name
 from typing import Any
@@ -297,6 +297,85 @@ def test_blocking_is_allowed_in_a_decorated_function() -> None:
     assert inspect.iscoroutinefunction(coroutine)
 
 
+async def numbers(reason: str) -> AsyncGenerator[int, None]:
+    with allow_blocking(reason):
+        yield 1
+
+
+def test_a_generator_that_another_task_closes_ends_its_own_block_alone() -> None:
+    async def close(opened: asyncio.Event, generator: AsyncGenerator[int, None]) -> None:
+        with allow_blocking("of who closes it"):
+            await opened.wait()
+            await generator.aclose()
+            time.sleep(SHORT)
+        assert refuses(time.sleep, SHORT)
+
+    async def main() -> None:
+        opened = asyncio.Event()
+        generator = numbers("of the generator")
+        closing = asyncio.create_task(close(opened, generator))  # its context has no block
+        await anext(generator)
+        time.sleep(SHORT)
+        opened.set()
+        await closing
+        assert refuses(time.sleep, SHORT)
+
+    strict(main())
+
+
+def test_a_block_ends_where_a_generator_has_left_its_own_open_inside() -> None:
+    def values() -> Iterator[int]:
+        with allow_blocking("of the generator"):
+            yield 1
+
+    async def main() -> None:
+        with allow_blocking("around"):
+            generator, another = values(), values()
+            with allow_blocking("inside"):
+                next(generator)
+            time.sleep(SHORT)
+            next(another)
+        assert refuses(time.sleep, SHORT)
+        for each in (generator, another):
+            assert list(each) == []
+        assert refuses(time.sleep, SHORT)
+        with allow_blocking("after all"):
+            time.sleep(SHORT)
+        assert refuses(time.sleep, SHORT)
+
+    strict(main())
+
+
+def test_one_permission_serves_several_tasks_and_itself() -> None:
+    shared = allow_blocking("shared")
+
+    @shared
+    def down(depth: int) -> None:
+        if depth:
+            down(depth - 1)
+        time.sleep(SHORT)
+
+    async def work(turns: int) -> None:
+        for _ in range(turns):
+            with shared:
+                await asyncio.sleep(0)
+                time.sleep(SHORT)
+                down(2)
+                time.sleep(SHORT)
+            assert refuses(time.sleep, SHORT)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(work(1), work(2), work(3), asyncio.to_thread(down, 2))
+        with shared:
+            await asyncio.gather(asyncio.to_thread(down, 2), asyncio.sleep(0))
+            down(2)
+            time.sleep(SHORT)
+        assert refuses(time.sleep, SHORT)
+
+    strict(main())
+
+
 def test_blocking_is_not_allowed_without_a_reason() -> None:
     with pytest.raises(TypeError, match="reason"):
         allow_blocking(time.sleep)  # type: ignore[arg-type]
@@ -306,7 +385,7 @@ def test_blocking_is_not_allowed_without_a_reason() -> None:
     def generator() -> Any:
         yield
 
-    with pytest.raises(TypeError, match="generator"):
+    with pytest.raises(TypeError, match="use `with` inside it, not around a yield"):
         allow_blocking("why")(generator)
 
 

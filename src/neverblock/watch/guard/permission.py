@@ -3,6 +3,8 @@
 - The permission is the context's (PEP 567): it holds across awaits, not in other tasks.
 - It ends with its block everywhere: what was scheduled or started inside has a copy of the
   context, but not longer the permission.
+- A block ends its own permission, whichever is the current one: a generator that yields inside a
+  block leaves it to whoever runs it, and may be closed in another context.
 """
 
 import functools
@@ -16,12 +18,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Permission:
-    """One block, open or over; ``outer`` is the one around it."""
+    """One block of ``owner``, open or over; ``outer`` is the one around it."""
 
-    __slots__ = ("open", "outer", "reason")
+    __slots__ = ("open", "outer", "owner", "reason")
 
-    def __init__(self, reason: str, outer: "Permission | None") -> None:
+    def __init__(self, owner: "allow_blocking", reason: str, outer: "Permission | None") -> None:
         self.open = True
+        self.owner = owner
         self.reason = reason
         self.outer = outer
 
@@ -49,7 +52,7 @@ class allow_blocking:  # noqa: N801  # reads as a statement: with neverblock.all
     the permission to whoever runs them; ValueError for an empty reason.
     """
 
-    __slots__ = ("_reason",)
+    __slots__ = ("_open", "_reason")
 
     def __init__(self, reason: str) -> None:
         if not isinstance(reason, str):
@@ -57,9 +60,15 @@ class allow_blocking:  # noqa: N801  # reads as a statement: with neverblock.all
         if not reason.strip():
             raise ValueError("allow_blocking() needs a reason: say why this may block the loop")
         self._reason = reason
+        self._open: dict[Permission, None] = {}  # the newest last
 
     def __enter__(self) -> Self:
-        current.set(Permission(self._reason, current.get()))
+        outer = current.get()
+        while outer is not None and not outer.open:
+            outer = outer.outer
+        permission = Permission(self, self._reason, outer)
+        self._open[permission] = None
+        current.set(permission)
         return self
 
     def __exit__(
@@ -69,13 +78,23 @@ class allow_blocking:  # noqa: N801  # reads as a statement: with neverblock.all
         trace: TracebackType | None,
     ) -> None:
         permission = current.get()
-        if permission is not None:  # None: left in another context than it was entered in.
-            permission.open = False
+        while permission is not None and not (permission.open and permission.owner is self):
+            permission = permission.outer
+        if permission is not None:
+            self._open.pop(permission, None)
             current.set(permission.outer)
+        elif self._open:  # left in another context than it was entered in
+            permission, _ = self._open.popitem()
+        else:
+            return
+        permission.open = False
 
     def __call__(self, function: Function) -> Function:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError("allow_blocking() cannot decorate a generator; use `with` inside it")
+            raise TypeError(
+                "allow_blocking() cannot decorate a generator; "
+                "use `with` inside it, not around a yield"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
