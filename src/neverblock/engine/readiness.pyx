@@ -3,9 +3,12 @@
 - One read for one readiness: what is left is reported again, after everybody else.
 - What was written within a turn leaves at its end, in one system call.
 - An endpoint may be detached by any completion: its descriptor is looked at after each.
+- A completion may take a turn itself (loop._run_once()). The flush of that turn sends what the one
+  around it has left, so that nobody waits for what was not sent.
 """
 
 cimport cython
+from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -37,7 +40,7 @@ cdef extern from *:
     ssize_t recv(int fd, void *data, size_t size, int flags) noexcept nogil
     ssize_t send(int fd, const void *data, size_t size, int flags) noexcept nogil
     int MSG_NOSIGNAL
-    int PyContext_Enter(PyObject *context) except -1
+    int PyContext_Enter(PyObject *context) noexcept
     int PyContext_Exit(PyObject *context) except -1
 
 cdef enum:
@@ -114,27 +117,38 @@ cdef class Readiness(Driver):
         return 0 if sent == -EAGAIN else sent
 
     cdef int flush(self) except -1:
-        cdef list batch = self.outbox
-        cdef Py_ssize_t done = 0
+        cdef list batch = self.batch
+        cdef bint within = batch is not None
         cdef Endpoint endpoint
-        if not batch:
-            return 0
-        # What is queued meanwhile belongs to the next turn.
-        self.outbox = self.spare
-        self.spare = batch
-        self.queued = 0
+        if within:
+            # What is done is taken out: a loop may be run in there for long.
+            del batch[:self.done]
+            batch.extend(self.outbox)
+            self.outbox.clear()
+        else:
+            # What is queued meanwhile belongs to the next turn. `queued` counts the batch as well
+            # while it lasts, so a turn within does not sleep on it.
+            batch = self.outbox
+            self.outbox = self.spare
+            self.spare = None
+            self.batch = batch
+        self.done = 0
         try:
-            while done < len(batch):
-                endpoint = <Endpoint> batch[done]
-                done += 1
+            while self.done < len(batch):
+                endpoint = <Endpoint> batch[self.done]
+                self.done += 1
                 endpoint.queued = False
                 if endpoint.fd >= 0 and not endpoint.blocked:
                     self.in_context(endpoint, WRITE)
         finally:
-            if done < len(batch):
-                self.outbox[:0] = batch[done:]
-                self.queued = len(self.outbox)
-            batch.clear()
+            if not within:
+                if self.done < len(batch):
+                    self.outbox[:0] = batch[self.done:]
+                batch.clear()
+                self.batch = None
+                self.spare = batch
+                self.done = 0
+            self.queued = len(batch) - self.done + len(self.outbox)
         return 0
 
     cdef int deliver(self, Endpoint endpoint) except -1:
@@ -146,14 +160,17 @@ cdef class Readiness(Driver):
 
     cdef int in_context(self, Endpoint endpoint, int events) except -1:
         cdef object context = endpoint.context
-        PyContext_Enter(<PyObject *> context)
+        cdef bint entered = PyContext_Enter(<PyObject *> context) == 0
+        if not entered:
+            PyErr_Clear()       # a completion of its own has taken this turn: it is in force
         try:
             if events & READ and endpoint.receiving:
                 self.receive(endpoint)
             if events & WRITE and endpoint.fd >= 0:
                 self.transmit(endpoint)
         finally:
-            PyContext_Exit(<PyObject *> context)
+            if entered:
+                PyContext_Exit(<PyObject *> context)
         return 0
 
     cdef int receive(self, Endpoint endpoint) except -1:
