@@ -425,6 +425,25 @@ def test_why_it_cannot_be_used(error: int, told: str) -> None:
     assert refusal == f'backend "io_uring": {reason}; use one of epoll, poll, select'
 
 
+#: Has the kernel refuse to map its rings, which are shared and populated at once.
+UNMAPPED = REFUSED.replace(
+    """    instruction(0x15, 0, 1, 425),  # io_uring_setup?\n""",
+    """\
+    instruction(0x15, 0, 3, {"x86_64": 9, "aarch64": 222}[os.uname().machine]),  # mmap?
+    instruction(0x20, 0, 0, 16 + 8 * 3),  # its flags, of little endian the lower half
+    instruction(0x15, 0, 1, 0x8001),  # MAP_SHARED | MAP_POPULATE?
+""",
+).replace("import ctypes, errno,", "import ctypes, errno, os,")
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EINVAL, errno.ENOMEM])
+def test_rings_that_cannot_be_mapped_say_nothing_of_the_kernel(error: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", UNMAPPED, str(error)], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[0] == str(OSError(error, os.strerror(error)))
+
+
 def test_out_of_descriptors_is_not_a_reason() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)

@@ -367,7 +367,7 @@ cdef int refuse(int error) except -1:
         raise OSError(
             "forbidden by the system (sysctl kernel.io_uring_disabled) or by a sandbox (seccomp)"
         )
-    return fail(error)
+    return fail(abs(error))
 
 
 cdef void *longer(void *array, size_t size) except NULL:

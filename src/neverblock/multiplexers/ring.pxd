@@ -95,7 +95,8 @@ cdef struct Ring:
     unsigned waiting_flags
 
 
-# 0, or an errno: ENOSYS and EINVAL where the kernel has no io_uring, or an older one.
+# 0, or an errno: ENOSYS and EINVAL where the kernel has no io_uring, or an older one. Below 0: that
+# of mmap(2), which says nothing of the kernel.
 cdef inline int open_ring(Ring *self, unsigned requests, unsigned answers) noexcept:
     cdef nb_uring_params params
     cdef int error
@@ -131,10 +132,10 @@ cdef inline int share(Ring *self, nb_uring_params *params) noexcept:
         params.cq_off.cqes + params.cq_entries * sizeof(nb_cqe))
     self.memory = mapped(self.fd, self.memory_size, NB_OFF_RINGS)
     if self.memory is NULL:
-        return errno
+        return -errno
     self.sqes = <nb_sqe *> mapped(self.fd, self.sqes_size, NB_OFF_SQES)
     if self.sqes is NULL:
-        return errno
+        return -errno
     base = <char *> self.memory
     self.sq_head = <unsigned *> (base + params.sq_off.head)
     self.sq_tail = <unsigned *> (base + params.sq_off.tail)
