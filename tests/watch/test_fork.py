@@ -210,3 +210,36 @@ def test_a_watched_process_may_become_another_program() -> None:
         """
     )
     assert (done.returncode, done.stdout) == (0, "1\n4\nset()\n"), done.stderr
+
+
+def test_a_fork_leaves_the_watch_of_another_loop_to_the_parent() -> None:
+    """From 3.12 on asyncio's own hook says in the child that no loop runs there any more."""
+    done = program(
+        """
+        import asyncio, os, time, neverblock
+        from neverblock.watch import Output
+        from neverblock.watch.everywhere import every_loop
+        parent = os.getpid()
+        class Flushed(Output):
+            def flush(self):
+                if os.getpid() != parent:
+                    os.write(1, b"flushed in the child\\n")
+        found = []
+        def block():
+            time.sleep(0.4)
+        async def main():
+            for _ in range(3):
+                child = os.fork() or os._exit(0)
+                os.waitpid(child, 0)
+                await asyncio.sleep(0.05)
+            block()
+            async with asyncio.timeout(30):
+                while not any(each.over and each.place and each.place.function == "block"
+                              for each in found):
+                    await asyncio.sleep(0.01)
+        watch = neverblock.Watch(threshold=0.1, on_stall=found.append, outputs=[Flushed()])
+        every_loop(watch)
+        asyncio.run(main())
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -3,9 +3,11 @@
 - A loop that starts to run says so to asyncio, in whose `_set_running_loop` the hook stands: loops
   of asyncio, uvloop and others alike. What asked asyncio for that function before is not heard.
 - A loop is watched from the start of a run to its end, each run by a watcher of its own.
+- A forked child leaves alone what its parent began.
 """
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -30,9 +32,10 @@ class Watch(Protocol):
 
 
 class Runs(threading.local):
-    """Who watches the loop that runs in this thread."""
+    """Who watches the loop that runs in this thread, and in which process that began."""
 
     watcher: "Watcher | None" = None
+    process = 0
 
 
 def every_loop(watch: Watch) -> Callable[[], None]:
@@ -45,12 +48,15 @@ def every_loop(watch: Watch) -> Callable[[], None]:
 
     def hear(loop: Any) -> None:
         told(loop)
-        if runs.watcher is not None:
-            runs.watcher.leave()
-            runs.watcher.stop()
-            runs.watcher = None
+        watcher, runs.watcher = runs.watcher, None
+        # In a forked child asyncio itself calls this: what watches is the parent's there, whose
+        # epoll the child shares.
+        if watcher is not None and runs.process == os.getpid():
+            watcher.leave()
+            watcher.stop()
         if loop is not None and getattr(loop, "_watcher", None) is None:
             runs.watcher = begun(watch, loop)
+            runs.process = os.getpid()
 
     for name in HOLDERS:
         if name in sys.modules:
