@@ -207,3 +207,32 @@ def test_a_loop_that_cannot_be_watched_runs_all_the_same() -> None:
     )
     assert "the loop is not watched: NotImplementedError()" in process.stderr
     assert "the watch has no descriptor for its bell: raise ulimit -n" in process.stderr
+
+
+def test_a_loop_that_lost_the_bell_is_not_stuck_for_ever() -> None:
+    code = """
+        import asyncio, os, time
+        import neverblock
+        from neverblock.watch.everywhere import every_loop
+
+        found = []
+
+        def block(loop):
+            [bell] = [
+                fd for fd in loop._selector.get_map()
+                if "eventfd" in os.readlink(f"/proc/self/fd/{fd}")
+            ]
+            loop.remove_reader(bell)
+            time.sleep(0.4)
+
+        async def main():
+            await asyncio.sleep(0.5)  # Where it waits is known by then.
+            block(asyncio.get_running_loop())
+            async with asyncio.timeout(30):
+                while not (found and found[-1].over):
+                    await asyncio.sleep(0.01)
+
+        every_loop(neverblock.Watch(threshold=0.1, on_stall=found.append))
+        asyncio.run(main())
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

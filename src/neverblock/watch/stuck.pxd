@@ -8,11 +8,13 @@
 #   with it when the sentinel is started again.
 
 from neverblock.engine.clock cimport now
+from neverblock.multiplexers.base cimport nb_set_flag
 from neverblock.watch.kernel cimport (
     RUNNING, UNKNOWN, Call, SYS_futex, Threads, Usage, all_threads, any_starving, busiest,
     call_of,
 )
 from neverblock.watch.mail cimport Event, at_gil, discard, enclose, new_event, post
+from neverblock.watch.outside cimport at_home
 from neverblock.watch.sampler cimport own_thread, sample
 from neverblock.watch.shares cimport Baseline, in_all, measure, used_since
 from neverblock.watch.tally cimport count, forget, prolong
@@ -139,6 +141,7 @@ cdef inline double follow(
         Watched *self, unsigned long long beat, double began, double moment) noexcept nogil:
     cdef double last = moment, due = moment + pause_between(self, moment - began)
     while stuck(self, beat):
+        see_home(self)
         moment = now()
         if self.lasting.untold:
             heed(self, moment)
@@ -154,6 +157,16 @@ cdef inline double follow(
             due = now() + pause_between(self, moment - began)
         pause(self, min(max((now() - began) / 100, 0.001), 0.05, max(due - now(), 0.001)))
     return last
+
+
+# A loop that is not ours, and waits again without an answer, has lost the bell: it is not stuck.
+cdef inline void see_home(Watched *self) noexcept nogil:
+    cdef Call call
+    if self.view is not NULL:
+        call_of(self.lasting.thread, &call)
+        if at_home(self.view, &call):
+            self.view.rung = False
+            nb_set_flag(&self.sleep.asleep, 1)
 
 
 # Often enough to tell lines apart; of long stalls for a hundredth of the time at most.
