@@ -236,3 +236,43 @@ def test_a_loop_that_lost_the_bell_is_not_stuck_for_ever() -> None:
         asyncio.run(main())
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_stall_does_not_begin_in_the_run_before() -> None:
+    code = """
+        import asyncio, time
+        import neverblock
+
+        told = []
+
+        def tell(stall):
+            told.append((time.monotonic() - stall.duration, stall))
+
+        def last():
+            loop.stop()
+            time.sleep(0.06)  # Asked meanwhile, it ends without an answer.
+
+        def ours():
+            return [each for each in told if each[1].place and each[1].place.function == "main"]
+
+        async def main():
+            time.sleep(0.4)
+            while not any(stall.over for _, stall in ours()):
+                await asyncio.sleep(0.01)
+
+        loop = asyncio.SelectorEventLoop()
+        watcher = neverblock.Watch(threshold=0.1, on_stall=tell).attach(loop)
+        loop.call_soon(last)
+        watcher.enter()
+        loop.run_forever()
+        watcher.leave()
+        time.sleep(0.2)  # Between two runs: it is this time that is not the second one's.
+        begun = time.monotonic()
+        watcher.enter()
+        loop.run_until_complete(main())
+        watcher.leave()
+        watcher.stop()
+        loop.close()
+        assert all(began >= begun for began, _ in ours()), (told, begun)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -51,7 +51,8 @@ cdef class Outside:
             close(self.view.bell)
 
     def join(self, loop):
-        """Let the loop answer."""
+        """Let the loop answer. What it was asked in a run before is no question any more."""
+        self.pulse.others += 1
         loop.add_reader(self.view.bell, self.answer)
 
     def part(self, loop):
