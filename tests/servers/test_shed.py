@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neverblock.watch.overload import judged
+from neverblock.watch import Cause, Overload, Stall
+from neverblock.watch.overload import Span, judged
 from tests.servers.serving import exactly, neverblock, served
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watch needs Linux")
@@ -67,10 +71,33 @@ def test_nothing_is_accepted_until_the_loop_has_recovered(tmp_path: Path, worker
         ([(10.0, 19.1)], True),
         ([(19.2, None)], False),
         ([(18.9, None)], True),
+        ([(18.0, None, True), (18.5, 18.6), (19.0, 19.1)], True),
+        ([(14.0, 14.8, True), (14.1, 14.3), (14.5, 14.9)], False),
+        ([(18.2, 18.9, True), (18.3, 18.8)], False),
+        ([(14.0, 14.8, True), (14.8, 14.9), (15.0, 15.1)], True),
     ],
 )
-def test_what_is_too_much(stalls: list[tuple[float, float | None]], overloaded: bool) -> None:
-    assert bool(judged(stalls, 20.0)) is overloaded
+def test_what_is_too_much(stalls: list[tuple[Any, ...]], overloaded: bool) -> None:
+    assert bool(judged([Span(*each) for each in stalls], 20.0)) is overloaded
+
+
+def test_a_long_turn_with_a_slow_callback_in_it_is_one_stall() -> None:
+    turn = Stall(0.2, Cause.TURN, None, callbacks=9)
+    callback = Stall(0.1, Cause.SLEEPING, None)
+    overload = Overload()
+    loop = asyncio.new_event_loop()
+    overload.begin(loop)
+    for _ in range(2):
+        for stall in (turn, callback, replace(callback, over=True), replace(turn, over=True)):
+            overload.tell(stall)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert overload.reason == ""
+    brief = replace(callback, duration=0.0)
+    overload.tell(brief)
+    overload.tell(replace(brief, over=True))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert overload.reason == "3 stalls within 10 s"
 
 
 def test_it_is_refused_where_nobody_watches() -> None:
