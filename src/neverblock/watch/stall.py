@@ -114,6 +114,8 @@ class Stall:
     timed: float = 0.0
     #: Whether it was written to standard error already: the GIL was held, nobody else could.
     told: bool = field(default=False, repr=False)
+    #: A number that the stalls of one loop share, as long as one watcher watches it.
+    loop: int = field(default=0, repr=False, compare=False)
 
     @property
     def is_turn(self) -> bool:

@@ -10,6 +10,7 @@
 import asyncio
 import atexit
 import gc
+import itertools
 import os
 import threading
 import time
@@ -48,6 +49,7 @@ class Watcher:
         outputs: Sequence[Output] = (),
         log_format: str = "text",
     ) -> None:
+        self._number = next(numbers)
         self._loop = weakref.ref(loop)
         # A loop that is not ours has no pulse: it is asked for one.
         self._outside: Outside | None = None
@@ -234,7 +236,7 @@ class Watcher:
         if stall is None:
             self._current = None
             return
-        stall = replace(stall, told=told)
+        stall = replace(stall, told=told, loop=self._number)
         # Nothing is known of it: it was over before it could be looked at. Or a debugger halts it.
         nothing = not (stall.stack or stall.callback or event["sampled"])
         if nothing or stack.in_debugger(stall.stack):
@@ -267,7 +269,7 @@ class Watcher:
         if not event["over"]:
             if debugger.attached(self._ident, whole=True):
                 return
-            stall = turns.stall(event, known)
+            stall = replace(turns.stall(event, known), loop=self._number)
             self._turn, self._turn_loud = ledger.began(stall, event["at"])
             self._tell(self._turn, self._turn_loud)
         elif self._turn is not None:
@@ -348,6 +350,8 @@ def current_directory() -> str:
 
 
 active: set[Watcher] = set()
+#: Of watchers, for the stalls that they tell.
+numbers = itertools.count(1)
 ledger = Ledger()
 #: Whether somebody was told that there is no watch to be had.
 refused = False

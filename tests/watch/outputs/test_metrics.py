@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,25 @@ def test_a_stall_that_goes_on_is_seen_from_another_thread() -> None:
 
     neverblock.run(main(), watch=Watch(threshold=THRESHOLD, outputs=[output]))
     assert parsed(output.text())["neverblock_loops_stalled", ()] == 0
+
+
+def test_a_loop_is_stalled_once_however_many_of_its_stalls_go_on() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    try:
+        prometheus, opentelemetry = Prometheus(CollectorRegistry()), OpenTelemetry(provider)
+        turn = Stall(0.2, Cause.TURN, None, callbacks=9, loop=1)
+        callback, other = (Stall(0.1, Cause.SLEEPING, None, loop=loop) for loop in (1, 2))
+        began, over = [turn, callback, other], [callback, other, turn]
+        told = [*began, *(replace(stall, over=True) for stall in over)]
+        for stall, stalled in zip(told, [1, 1, 2, 2, 1, 0], strict=True):
+            prometheus.tell(stall)
+            opentelemetry.tell(stall)
+            assert parsed(prometheus.text())["neverblock_loops_stalled", ()] == stalled
+            _, [point] = opentelemetry_points(reader)["neverblock.loop.stalled"]
+            assert point.value == stalled
+    finally:
+        provider.shutdown()
 
 
 def test_counts_of_closed_loops_stay() -> None:

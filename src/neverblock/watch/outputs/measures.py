@@ -128,7 +128,8 @@ class Measures(Output):
         self._stalls = dict.fromkeys(Cause, 0)
         self._seconds = dict.fromkeys(Cause, 0.0)
         self._lengths = Lengths(STALL_BOUNDS)
-        self._going_on = 0
+        #: Stalls that go on, by their loop; a turn may, and a callback within it as well.
+        self._going_on: set[tuple[int, bool]] = set()
         self._loops: list[Watched] = []
         self._closed = Counts()
 
@@ -141,9 +142,9 @@ class Measures(Output):
     def tell(self, stall: Stall) -> None:
         with self._lock:
             if not stall.over:
-                self._going_on += 1
+                self._going_on.add((stall.loop, stall.is_turn))
                 return
-            self._going_on = max(self._going_on - 1, 0)
+            self._going_on.discard((stall.loop, stall.is_turn))
             self._stalls[stall.cause] += 1
             self._seconds[stall.cause] += stall.duration
             self._lengths.observe(stall.duration)
@@ -154,10 +155,15 @@ class Measures(Output):
                 self._closed += watched.counts()
                 self._loops.remove(watched)
             if not self._loops:
-                self._going_on = 0
+                self._going_on.clear()
 
     def forget(self) -> None:
         self._clear()
+
+    def stalled(self) -> int:
+        """How many loops are stalled now."""
+        with self._lock:
+            return len({loop for loop, _ in self._going_on})
 
     def loops(self) -> Counts:
         """Of all loops, closed ones included."""

@@ -75,11 +75,14 @@ class OpenTelemetry(Measures):
             self._observe(meter, f"{name}.sum", unit_of_sum, f"{what}: the sum.", sum_of(key))
 
     def tell(self, stall: Stall) -> None:
-        super().tell(stall)
+        with self._lock:
+            before = self.stalled()
+            super().tell(stall)
+            more = self.stalled() - before
+        if more:
+            self._up_down.add(more)
         if not stall.over:
-            self._up_down.add(1)
             return
-        self._up_down.add(-1)
         attributes = {CAUSE: label(stall.cause)}
         self._counter.add(1, attributes)
         self._histogram.record(stall.duration, attributes)

@@ -166,7 +166,7 @@ def families(measures: Measures, pid: str | None) -> "Iterator[Metric]":
         going_on = GaugeMetricFamily(
             "neverblock_loops_stalled", "Loops that are stalled now.", labels=names
         )
-        going_on.add_metric(values, measures._going_on)
+        going_on.add_metric(values, measures.stalled())
         yield going_on
     for name, help_, count in [
         ("neverblock_loop_turns", "Turns of watched loops.", loops.turns),
