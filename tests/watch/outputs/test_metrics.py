@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +294,44 @@ def test_a_file_of_one_process_among_several_has_its_label_and_goes(tmp_path: Pa
     output = MetricsFile(tmp_path / "app.prom", per_process=True)
     neverblock.run(main(), watch=Watch(threshold=THRESHOLD, outputs=[output]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_at_first_is_written_later(tmp_path: Path) -> None:
+    path, obstacle = tmp_path / "app.prom", tmp_path / f"app.prom.{os.getpid()}.tmp"
+    obstacle.mkdir()  # Where the file is written before it is put in its place.
+
+    async def main() -> None:
+        assert not path.exists()
+        obstacle.rmdir()
+        async with asyncio.timeout(60):
+            while not path.exists():
+                await asyncio.sleep(0.01)
+
+    output = MetricsFile(path, interval=0.02)
+    neverblock.run(main(), watch=Watch(threshold=60, outputs=[output]))
+
+
+def test_a_forked_process_on_another_loop_leaves_no_file_behind(tmp_path: Path) -> None:
+    text = """\
+        import asyncio, os, sys
+        import neverblock
+        from neverblock.watch import MetricsFile, Watch
+        from neverblock.watch.everywhere import every_loop
+
+        async def main():
+            assert child or f"app.{os.getpid()}.prom" in os.listdir(), os.listdir()
+
+        every_loop(Watch(outputs=[MetricsFile("app.prom")]))
+        child = os.fork()
+        asyncio.run(main())
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)], cwd=tmp_path, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["app.prom"]
 
 
 def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:

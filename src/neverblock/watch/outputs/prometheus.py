@@ -5,14 +5,16 @@
 """
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from neverblock.watch.outputs import files
 from neverblock.watch.outputs.measures import Counts, Lengths, Measures, label
-from neverblock.watch.outputs.output import attempt
+from neverblock.watch.outputs.output import attempt, made
 from neverblock.watch.stall import Cause
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ class MetricsFile(Measures):
 
     For the textfile collector of node_exporter, which wants a name that ends in ``.prom``.
     ``per_process``: a file for each process, with its process id before the suffix and as a label;
-    it is removed when the process watches no loop any more. Raises OutputError for a path without
-    use, ImportError without the extra ``metrics``.
+    it is removed when the process watches no loop any more, or ends. Raises OutputError for a path
+    without use, ImportError without the extra ``metrics``.
     """
 
     def __init__(
@@ -75,31 +77,47 @@ class MetricsFile(Measures):
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         super().begin(loop)
-        self.write()
         with self._lock:
             if self._thread is None:
                 self._ended = threading.Event()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._write_again,
                     args=(self._ended,),
                     name="neverblock-metrics",
                     daemon=True,
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
+        self.write()  # It may fail now, and not the next time.
 
     def flush(self) -> None:
         super().flush()
-        thread = None
         with self._lock:
-            if not self._loops:
-                thread, self._thread = self._thread, None
-                self._ended.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(1.0)
-        if thread is not None and self._per_process:
-            os.unlink(files.of_process(self._path))
-        else:
+            watches = bool(self._loops)
+            thread = None if watches else self._dismissed()
+        wait_for(thread)
+        if watches or not self._per_process:
             self.write()
+        else:
+            self._unlink()
+
+    def end(self) -> None:
+        """The process ends: leave no file that is its alone."""
+        with self._lock:
+            thread = self._dismissed()
+        wait_for(thread)
+        if self._per_process:
+            self._unlink()
+
+    def _dismissed(self) -> threading.Thread | None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._ended.set()
+        return thread
+
+    def _unlink(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(files.of_process(self._path))
 
     def forget(self) -> None:
         super().forget()
@@ -117,6 +135,22 @@ class MetricsFile(Measures):
     def _write_again(self, ended: threading.Event) -> None:
         while not ended.wait(self._interval):
             attempt(self, self.write)
+
+
+def wait_for(thread: threading.Thread | None) -> None:
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(1.0)
+
+
+def at_exit() -> None:
+    """A loop that is not ours is watched no more after each run, and may be closed later: nobody
+    else removes the file then."""
+    for output in list(made):
+        if isinstance(output, MetricsFile):
+            attempt(output, output.end)
+
+
+atexit.register(at_exit)
 
 
 def require() -> None:
