@@ -276,3 +276,30 @@ def test_a_stall_does_not_begin_in_the_run_before() -> None:
         assert all(began >= begun for began, _ in ours()), (told, begun)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_forked_process_is_watched_and_another_program_is_not(tmp_path: Path) -> None:
+    path = program(
+        tmp_path,
+        "asyncio",
+        """
+        import asyncio, os, subprocess, sys, time
+
+        OTHER = '''
+        import asyncio, time
+        async def other():
+            time.sleep(0.4)
+        asyncio.run(other())
+        '''
+
+        async def main():
+            time.sleep(0.4)
+
+        if child := os.fork():
+            assert os.waitpid(child, 0)[1] == 0
+            sys.exit(subprocess.call([sys.executable, "-c", OTHER]))
+        """,
+    )
+    told = begun(watch("--stall-threshold", "0.1", path).stderr)
+    assert [line for line in told if line.endswith('in main (task "Task-1")')], told
+    assert not [line for line in told if "in other" in line]

@@ -55,7 +55,8 @@ def watch(
     It is a script, a module with -m, or a command that is written in Python, like uvicorn. The loop
     is asked for a sign of life: a stall counts from when it was asked, up to half the threshold
     late, and many short callbacks in one turn count as one. Loops of neverblock are watched
-    callback by callback. Processes that the program starts are neither watched nor strict.
+    callback by callback. It holds for loops of processes that the program forks as well; other
+    programs that it starts are neither watched nor strict.
     """
     if not AVAILABLE:
         raise Refusal("the watch needs Linux; run the program without it")
