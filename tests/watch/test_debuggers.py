@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -157,3 +158,40 @@ def test_a_program_that_runs_under_gdb_is_watched_and_not_halted_for_it(
         assert "received signal" not in said
         assert "exited normally" in said
         assert told == TOLD
+
+
+def test_another_loop_is_watched_in_a_program_that_a_debugger_runs(tmp_path: Path) -> None:
+    """The debugger's own frames are at the bottom of every stack then."""
+    path = tmp_path / "debugged.py"
+    path.write_text(
+        """\
+import asyncio, os, time, neverblock
+from neverblock.watch.everywhere import every_loop
+
+found = []
+
+def block():
+    time.sleep(0.4)
+
+async def main():
+    block()
+    async with asyncio.timeout(30):
+        while not (found and found[-1].over):
+            await asyncio.sleep(0.01)
+    print("told", found[-1].place.function, flush=True)
+    os._exit(0)
+
+every_loop(neverblock.Watch(threshold=0.05, on_stall=found.append))
+asyncio.run(main())
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pdb", "-c", "continue", str(path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("told block\n"), done.stdout

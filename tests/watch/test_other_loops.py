@@ -303,3 +303,29 @@ def test_a_forked_process_is_watched_and_another_program_is_not(tmp_path: Path) 
     told = begun(watch("--stall-threshold", "0.1", path).stderr)
     assert [line for line in told if line.endswith('in main (task "Task-1")')], told
     assert not [line for line in told if "in other" in line]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_runs_the_loop_is_not_taken_for_the_callback(tmp_path: Path, loop: str) -> None:
+    path = program(
+        tmp_path,
+        loop,
+        """
+        import asyncio, re, subprocess, time
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            for callback, *arguments in (
+                (subprocess.call, ["sleep", "0.5"]),
+                (re.match, "(a+)+$", "a" * 25 + "b"),  # Holds the GIL.
+                (time.sleep, 0.5),
+            ):
+                loop.call_soon(callback, *arguments)
+                await asyncio.sleep(0.2)
+        """,
+    )
+    told = watch("--stall-threshold", "0.1", path).stderr
+    # What the machine does to a loop is said as well.
+    assert path.name not in "".join(line for line in begun(told) if "in main" not in line), told
+    for where in (" in Popen._try_wait", " in match", ": a callback without Python code"):
+        assert any(where in line for line in begun(told)), told

@@ -13,7 +13,7 @@ class Sentinel:
         turn_threshold: float,
         output: int,
         library: list[bytes],
-        outermost: bytes,
+        outermost: list[bytes],
         directory: bytes,
         samples: bool,
         json: bool = False,

@@ -11,6 +11,7 @@
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 from posix.unistd cimport getpid, usleep
 
 from neverblock.engine.clock cimport now
@@ -169,6 +170,17 @@ cdef void *body(void *argument) noexcept nogil:
         previous = moment
 
 
+cdef int keep(char *room, list words) except -1:
+    """As many as fit, each with a zero, and one more zero behind the last."""
+    cdef bytes word
+    cdef Py_ssize_t at = 0
+    for word in words:
+        if word and at + len(word) + 2 < PREFIXES:
+            memcpy(&room[at], <const char *> word, len(word))
+            at += len(word) + 1
+    return 0
+
+
 cdef class Sentinel:
     """Watches the pulse of one loop. start(), then enter() and leave() around its runs."""
 
@@ -180,11 +192,9 @@ cdef class Sentinel:
     cdef int process
 
     def __cinit__(self, Pulse pulse, double threshold, double turn_threshold, int output,
-                  list library, bytes outermost, bytes directory, bint samples,
+                  list library, list outermost, bytes directory, bint samples,
                   bint json=False, Outside outside=None):
         cdef Watched *state = <Watched *> calloc(1, sizeof(Watched))
-        cdef bytes prefix
-        cdef size_t at = 0
         if state is NULL:
             raise MemoryError
         self.state = state
@@ -207,11 +217,8 @@ cdef class Sentinel:
         state.json = json
         state.collecting = &collecting
         state.gil = &gil
-        for prefix in library:
-            if prefix and at + len(prefix) + 2 < PREFIXES:
-                snprintf(&state.library[at], PREFIXES - at, "%s", <char *> prefix)
-                at += len(prefix) + 1
-        snprintf(state.outermost, NAME, "%s", <char *> outermost)
+        keep(state.library, library)
+        keep(state.outermost, outermost)
         if len(directory) < NAME:
             snprintf(state.directory, NAME, "%s", <char *> directory)
         if nb_bell_make(&state.bells.mutex, &state.bells.bell, &state.bells.post) < 0:

@@ -20,8 +20,18 @@ from types import CodeType, FrameType
 from neverblock.watch.stall import Place, Sample
 
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
-#: The file whose run_forever() the callbacks of a loop stand on.
-OUTERMOST = os.path.join(PACKAGE, "loop.py")
+ASYNCIO = os.path.join(os.path.dirname(os.path.abspath(asyncio.__file__)), "")
+#: The function on whose frame the callbacks of our loop stand: its file, and its qualified name.
+OURS = (os.path.join(PACKAGE, "loop.py"), "Loop.run_forever")
+#: The same for asyncio's handles, its loop where that is at work itself, and who runs a loop of
+#: compiled code, which has no frames.
+OUTERMOST = (
+    OURS,
+    (f"{ASYNCIO}events.py", "Handle._run"),
+    (f"{ASYNCIO}base_events.py", "BaseEventLoop._run_once"),
+    (f"{ASYNCIO}base_events.py", "BaseEventLoop.run_forever"),
+    (f"{ASYNCIO}runners.py", "Runner.run"),
+)
 
 #: What the sampler has of a line: file, line, columns (-1: not known), function, whether that is a
 #: coroutine.
@@ -47,8 +57,8 @@ def library() -> tuple[str, ...]:
 
 
 def is_outermost(file: str, function: str) -> bool:
-    """Whether it is the loop's own frame, on which those of its callbacks stand."""
-    return file == OUTERMOST and function.endswith("run_forever")
+    """Whether it is a loop's own frame, on which those of its callbacks stand."""
+    return (file, function) in OUTERMOST
 
 
 def from_lines(lines: Iterable[Line]) -> tuple[Place, ...]:

@@ -2,7 +2,7 @@
 
 from libc.stdio cimport FILE, fclose, fopen
 from libc.stdlib cimport free
-from libc.string cimport memcpy, strlen, strncmp
+from libc.string cimport memcpy, strcmp, strlen, strncmp
 
 from neverblock.watch.walker cimport Line, Stack
 
@@ -25,16 +25,21 @@ cdef inline const char *function_of(const Stack *stack, int line) noexcept nogil
     return &stack.text[stack.lines[line].function]
 
 
-# How many of its lines are the callback's: those that stand on run_forever() of the loop, whose
-# file is `outermost`.
+# How many of its lines are the callback's: those that stand on a frame of the loop's own.
+# `outermost` holds the functions that such frames are of, each a file and a qualified name, both
+# with a zero, the last empty.
 cdef inline int height(const Stack *stack, const char *outermost) noexcept nogil:
+    cdef const char *file
     cdef const char *function
     cdef int i
     for i in range(stack.count):
-        if begins(file_of(stack, i), outermost):
-            function = function_of(stack, i)
-            if strncmp(function + max(<int> strlen(function) - 11, 0), "run_forever", 12) == 0:
+        file = outermost
+        while file[0]:
+            function = file + strlen(file) + 1
+            if (strcmp(file_of(stack, i), file) == 0
+                    and strcmp(function_of(stack, i), function) == 0):
                 return i
+            file = function + strlen(function) + 1
     return stack.count
 
 

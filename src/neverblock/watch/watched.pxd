@@ -67,7 +67,7 @@ cdef struct Watched:
     int output              # where to write without the GIL; -1: nowhere
     bint json               # as what
     char[PREFIXES] library
-    char[NAME] outermost
+    char[PREFIXES] outermost
     char[NAME] directory    # what paths are shown without
     # shared
     Bells bells

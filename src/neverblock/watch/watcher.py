@@ -172,7 +172,7 @@ class Watcher:
             self._turn_threshold,
             STANDARD_ERROR,
             [os.fsencode(prefix) for prefix in stack.library()],
-            os.fsencode(stack.OUTERMOST),
+            [os.fsencode("\0".join(each)) for each in stack.OUTERMOST],
             os.fsencode(current_directory()),
             self._signal is not None,
             self._log_format == "json",
@@ -230,16 +230,18 @@ class Watcher:
 
     def _began(self, sentinel: Sentinel, event: dict[str, Any]) -> None:
         debugged = debugger.attached(self._ident)
-        stall = None if debugged else self._look(sentinel, event)
+        looked = None if debugged else self._look(sentinel, event)
         # From here on it is told here, or nowhere, if the sentinel has not come first.
         told = event["told"] or not sentinel.claim(event["stall"])
-        if stall is None:
+        if looked is None:
             self._current = None
             return
+        stall, seen = looked
         stall = replace(stall, told=told, loop=self._number)
         # Nothing is known of it: it was over before it could be looked at. Or a debugger halts it.
-        nothing = not (stall.stack or stall.callback or event["sampled"])
-        if nothing or stack.in_debugger(stall.stack):
+        # Of C code in a loop that is not ours there is nothing to know.
+        known = stall.stack or stall.callback or event["sampled"] or (seen and self._outside)
+        if not known or stack.in_debugger(stall.stack):
             self._current = None
             return
         self._current, self._loud = ledger.began(stall, event["at"])
@@ -285,7 +287,8 @@ class Watcher:
         if self._on_stall is not None:
             self._on_stall(stall)
 
-    def _look(self, sentinel: Sentinel, event: dict[str, Any]) -> Stall:
+    def _look(self, sentinel: Sentinel, event: dict[str, Any]) -> tuple[Stall, bool]:
+        """What it is; whether it went on all the time that it was looked at."""
         # All that is Python's to say first: the callback may go on at any moment.
         loop = self._loop()
         places = stack.from_lines(event["stack"])
@@ -296,7 +299,8 @@ class Watcher:
         del loop
         culprit, thread = culprit_of(event)
         duration = time.monotonic() - event["began"]
-        if not sentinel.goes_on(event["beat"]):
+        seen = sentinel.goes_on(event["beat"])
+        if not seen:
             task, callback, duration = None, None, event["at"] - event["began"]
             places = places if event["sampled"] else ()
         place = stack.own_line(places)
@@ -304,7 +308,7 @@ class Watcher:
         if cause not in (Cause.GIL, Cause.LOCK):
             culprit = thread = None
         source = stack.source(place)
-        return Stall(
+        stall = Stall(
             duration=duration,
             cause=cause,
             place=place,
@@ -321,6 +325,7 @@ class Watcher:
             cpu=event["cpu"],
             queued=event["queued"],
         )
+        return stall, seen
 
 
 def culprit_of(event: dict[str, Any]) -> tuple[Place | None, str | None]:

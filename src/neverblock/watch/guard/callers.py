@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Final
 
 from neverblock.watch.guard.waits import is_socket
-from neverblock.watch.stack import PACKAGE, is_outermost
+from neverblock.watch.stack import OURS, PACKAGE
 
 #: Packages that may block inside: imports, what reads their bytecode, and what is told of packages
 #: that are installed; telling of errors; logging and its handlers; debuggers and coverage, which
@@ -138,7 +138,7 @@ def is_callers_end(code: CodeType) -> bool:
     """Whether callbacks stand on such a frame."""
     if code.co_filename == HANDLES:
         return code.co_qualname == "Handle._run"
-    return is_outermost(code.co_filename, code.co_name)
+    return (code.co_filename, code.co_qualname) == OURS
 
 
 def is_compiled(frame: FrameType, name: str, called: tuple[str, str] | None) -> bool:
