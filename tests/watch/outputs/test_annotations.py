@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from neverblock.watch import Annotations, Cause, Place, Stall
 from neverblock.watch.outputs.annotations import MOST, annotation, data, property_of
+from tests.watch.others import watch
 from tests.watch.outputs.stalling import program, stall
 
 COMMAND = re.compile(r"::warning (?P<properties>.*?)::(?P<message>.*)")
@@ -46,7 +47,10 @@ def test_a_stall_is_a_warning_at_its_line(
 ) -> None:
     monkeypatch.setenv("GITHUB_WORKSPACE", str(Path(__file__).parents[3]))
     monkeypatch.chdir(tmp_path)
-    _, over = stall(Annotations())
+    output = Annotations()
+    _, over = stall(output)
+    assert capsys.readouterr().out == ""
+    output.show()
     properties, message = parsed(capsys.readouterr().out.strip())
     assert over.place is not None
     assert properties["file"] == "tests/watch/outputs/stalling.py"
@@ -72,12 +76,12 @@ def test_a_line_is_told_once_the_worst_first_and_ten_at_most(
     for line in range(1, MOST + 3):
         output.tell(over(line, total=line))
     output.tell(over(1, total=100.0))
-    output.flush()
+    output.show()
     told = [parsed(line)[0]["line"] for line in capsys.readouterr().out.strip().splitlines()]
     assert told == ["1", *map(str, range(MOST + 2, 3, -1))]
     output.tell(over(1, total=200.0))
     output.tell(over(2, total=300.0))
-    output.flush()
+    output.show()
     assert capsys.readouterr().out == ""
 
 
@@ -85,7 +89,7 @@ def test_what_is_not_the_lines_fault_is_not_told(capsys: pytest.CaptureFixture[s
     output = Annotations()
     output.tell(over(1, 1.0, Cause.NOT_SCHEDULED))
     output.tell(Stall(0.1, Cause.SLEEPING, None, over=True))
-    output.flush()
+    output.show()
     assert capsys.readouterr().out == ""
 
 
@@ -158,3 +162,25 @@ def test_the_command_prints_them_on_lines_of_their_own(tmp_path: Path) -> None:
     properties, _ = parsed(second)
     assert (properties["file"], properties["line"]) == ("app.py", "4")
     assert properties["title"].endswith(", 2 times")
+
+
+def test_what_tests_block_is_printed_after_them_the_worst_first(tmp_path: Path) -> None:
+    """pytest keeps for itself what is printed while a test runs, as when its loop is closed."""
+    (tmp_path / "test_blocked.py").write_text(
+        "import asyncio, time\n"
+        "def test_short():\n"
+        "    async def main():\n"
+        "        time.sleep(0.2)\n"
+        "    asyncio.run(main())\n"
+        "def test_long():\n"
+        "    async def main():\n"
+        "        time.sleep(0.8)\n"
+        "    asyncio.run(main())\n"
+    )
+    options = ("--stall-threshold", "0.05", "--stall-annotations", "-m", "pytest")
+    done = watch(*options, tmp_path / "test_blocked.py", GITHUB_WORKSPACE=str(tmp_path))
+    told = [parsed(line)[0] for line in done.stdout.splitlines() if line.startswith("::")]
+    assert [(each["file"], each["line"]) for each in told] == [
+        ("test_blocked.py", "8"),
+        ("test_blocked.py", "4"),
+    ]

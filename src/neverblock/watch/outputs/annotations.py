@@ -1,17 +1,20 @@
 """Annotations of a pull request, as GitHub's and others' runners read them from standard output.
 
 - Each line of the program is told once in a process, and ten of them at most, the worst first:
-  that is what GitHub shows of one step.
+  that is what GitHub shows of one step. So they are printed when the process ends: not among what
+  its tests print, which pytest keeps. A forked process may end unseen (os._exit), and prints when a
+  loop is closed as well.
 - What is not the line's fault is not told.
 - Columns count characters from 1; the end is behind the last, as linters have it there.
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
 
+import atexit
 import os
 import threading
 
 from neverblock.watch.ledger import seconds
-from neverblock.watch.outputs.output import Output
+from neverblock.watch.outputs.output import Output, attempt
 from neverblock.watch.report import further, why
 from neverblock.watch.stack import columns_of
 from neverblock.watch.stall import Cause, Place, Stall
@@ -21,10 +24,12 @@ MOST = 10
 
 
 class Annotations(Output):
-    """A warning for each line that blocked, printed when a loop is closed and at exit."""
+    """A warning for each line that blocked, printed at exit."""
 
     def __init__(self) -> None:
-        self.forget()
+        self._forked = False
+        self._clear()
+        every.append(self)
 
     def tell(self, stall: Stall) -> None:
         if not stall.over or stall.place is None or stall.cause is Cause.NOT_SCHEDULED:
@@ -35,6 +40,11 @@ class Annotations(Output):
                 self._found[where] = stall
 
     def flush(self) -> None:
+        if self._forked:
+            self.show()
+
+    def show(self) -> None:
+        """Those that were not printed yet."""
         with self._lock:
             found = sorted(self._found.values(), key=lambda stall: -stall.total)
             chosen = found[: MOST - len(self._told)]
@@ -46,10 +56,27 @@ class Annotations(Output):
             print(f"\n{text}", end="", flush=True)
 
     def forget(self) -> None:
+        self._forked = True
+        self._clear()
+
+    def _clear(self) -> None:
         self._lock = threading.RLock()
         #: The newest of each line; its total is all that the line took.
         self._found: dict[tuple[str, int], Stall] = {}
         self._told: set[tuple[str, int]] = set()
+
+
+#: Kept until the process ends, when they are printed.
+every: list[Annotations] = []
+
+
+def at_exit() -> None:
+    for annotations in every:
+        attempt(annotations, annotations.show)
+
+
+# Before the one that ends all watches, which runs before this one therefore.
+atexit.register(at_exit)
 
 
 def annotation(stall: Stall) -> str:
