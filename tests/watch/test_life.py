@@ -58,6 +58,35 @@ def test_a_watch_that_is_stopped_while_it_starts_leaves_no_thread() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_watch_may_be_stopped_in_another_thread_while_its_loop_wakes_up() -> None:
+    done = program(
+        """
+        import threading, time
+        import neverblock
+
+        loop = neverblock.Loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        for _ in range(50):
+            watcher = neverblock.Watch(threshold=0.001).attach(loop)
+            entered = threading.Event()
+            loop.call_soon_threadsafe(lambda: (watcher.enter(), entered.set()))
+            entered.wait()
+            looks = -1
+            while watcher._sentinel.looks != looks:  # Until it listens for the sleep's end.
+                looks = watcher._sentinel.looks
+                time.sleep(0.01)
+            loop.call_soon_threadsafe(int)
+            watcher.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        """,
+        MALLOC_PERTURB_="165",  # What is freed is overwritten.
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

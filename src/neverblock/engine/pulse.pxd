@@ -24,6 +24,9 @@ cdef class Pulse:
     cdef Tally tally                    # None: nobody watches
     cdef Buckets turn_lengths, ready_lengths, callback_lengths, lags
     cdef readonly Multiplexer multiplexer
+    cdef void *kept                     # by keep()
 
     cdef int end_turn(self, double moment) except -1
     cdef void go_on(self, double moment, PyObject *current) noexcept
+    # Takes over memory, from malloc(3), of a watch that has ended.
+    cdef void keep(self, void *memory) noexcept

@@ -13,6 +13,7 @@
 """
 
 cimport cython
+from libc.stdlib cimport free
 
 from neverblock.engine.buckets cimport BUCKETS, Buckets, put_seconds
 from neverblock.engine.tally cimport Tally
@@ -34,6 +35,9 @@ cdef class Pulse:
 
     def __cinit__(self, Multiplexer multiplexer):
         self.multiplexer = multiplexer
+
+    def __dealloc__(self):
+        free(self.kept)
 
     def running(self):
         """The handle that runs, or the endpoint that is delivered to; None: neither."""
@@ -57,6 +61,12 @@ cdef class Pulse:
         self.began = moment
         self.before = self.callbacks + self.others - (current is not NULL)
         self.current = current
+
+    cdef void keep(self, void *memory) noexcept:
+        """The loop's thread may be on its way out of a sleep, and about to tell so to a watch that
+        another thread has just stopped. When the next one ends, it is past that: it entered it."""
+        free(self.kept)
+        self.kept = memory
 
     def keep_tally(self):
         """From now on there is a watch: returns the Tally of turns that it asks about."""

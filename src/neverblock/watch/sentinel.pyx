@@ -228,7 +228,10 @@ cdef class Sentinel:
         if self.state is not NULL and not self.started:
             while self.state.mail.first is not NULL:
                 discard(take(&self.state.mail))
-            free(self.state)
+            if self.pulse is None:      # the collector took it
+                free(self.state)
+            else:
+                self.pulse.keep(self.state)
 
     def start(self):
         """Start the native thread; again after stop(). Raises RuntimeError where the system has
