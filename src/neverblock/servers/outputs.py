@@ -16,7 +16,7 @@ def outputs(
     several: bool = False,
 ) -> list[Output]:
     """``several`` processes have these settings. Raises SettingsError for what is not writable."""
-    made: list[Output] = [Annotations()] if stall_annotations else []
+    made: list[Output] = [Annotations(at_close=several)] if stall_annotations else []
     files: list[tuple[str, str | None, Callable[[str], Output]]] = [
         ("stall_log", stall_log, JsonLines),
         ("stall_profile", stall_profile, partial(Folded, per_process=several)),

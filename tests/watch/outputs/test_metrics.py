@@ -378,7 +378,7 @@ def test_a_server_writes_all_of_them(tmp_path: Path, workers: str) -> None:
     options = [
         *("--workers", workers, "--stall-threshold", str(THRESHOLD)),
         *("--stall-log", str(tmp_path / "s.jsonl"), "--stall-profile", str(tmp_path / "s.folded")),
-        *("--metrics-file", str(tmp_path / "s.prom")),
+        *("--metrics-file", str(tmp_path / "s.prom"), "--stall-annotations"),
     ]
     with served(f"{app}:handle", *options) as server:
         with server.connect() as client:
@@ -388,6 +388,8 @@ def test_a_server_writes_all_of_them(tmp_path: Path, workers: str) -> None:
         [metrics] = tmp_path.glob("*.prom")
         parsed(metrics.read_text())
         assert server.stop() == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read().count("::warning ") == 1
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2
     [profile] = tmp_path.glob("*.folded")
     assert "handle (" in profile.read_text()

@@ -2,8 +2,7 @@
 
 - Each line of the program is told once in a process, and ten of them at most, the worst first:
   that is what GitHub shows of one step. So they are printed when the process ends: not among what
-  its tests print, which pytest keeps. A forked process may end unseen (os._exit), and prints when a
-  loop is closed as well.
+  its tests print, which pytest keeps.
 - What is not the line's fault is not told.
 - Columns count characters from 1; the end is behind the last, as linters have it there.
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
@@ -24,10 +23,14 @@ MOST = 10
 
 
 class Annotations(Output):
-    """A warning for each line that blocked, printed at exit."""
+    """A warning for each line that blocked, printed at exit.
 
-    def __init__(self) -> None:
-        self._forked = False
+    ``at_close``: when a loop is closed as well, for a process that ends without that (os._exit); a
+    forked one always does so.
+    """
+
+    def __init__(self, *, at_close: bool = False) -> None:
+        self._at_close = at_close
         self._clear()
         every.append(self)
 
@@ -40,7 +43,7 @@ class Annotations(Output):
                 self._found[where] = stall
 
     def flush(self) -> None:
-        if self._forked:
+        if self._at_close:
             self.show()
 
     def show(self) -> None:
@@ -56,7 +59,7 @@ class Annotations(Output):
             print(f"\n{text}", end="", flush=True)
 
     def forget(self) -> None:
-        self._forked = True
+        self._at_close = True
         self._clear()
 
     def _clear(self) -> None:
