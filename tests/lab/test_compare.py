@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -202,22 +204,29 @@ def test_it_is_told_in_what_else_than_the_code_a_run_differs(tmp_path: Path) -> 
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number: int) -> None:
+@contextmanager
+def in_round(number: int, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run that has begun that one of its fifty rounds."""
     command = [sys.executable, "-u", "-m", "neverblock", "compare", "--experiment", "scanning"]
-    command += ["--rounds", "50", "--backends", "epoll", "--out", str(tmp_path)]
+    command += ["--rounds", "50", "--backends", "epoll", "--out", str(out)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         try:
-            while "round 2 of 50" not in (line := process.stdout.readline()):
+            while f"round {number} of 50" not in (line := process.stdout.readline()):
                 assert line
-            os.kill(process.pid, number)
-            rest, _ = process.communicate(timeout=PATIENCE)
+            yield process
         finally:
             process.kill()
-    assert process.returncode == 130, rest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number: int) -> None:
+    with in_round(2, tmp_path) as process:
+        os.kill(process.pid, number)
+        rest, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, rest + told
     results = load(tmp_path / "results.json")
     assert not results.complete
     assert {row.round for row in results.rows} >= {1}
@@ -226,19 +235,9 @@ def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, number
 
 def test_a_folder_that_goes_ends_the_run_with_what_was_measured(tmp_path: Path) -> None:
     out = tmp_path / "report"
-    command = [sys.executable, "-u", "-m", "neverblock", "compare", "--experiment", "scanning"]
-    command += ["--rounds", "50", "--backends", "epoll", "--out", str(out)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
-        assert process.stdout is not None
-        try:
-            while "round 1 of 50" not in (line := process.stdout.readline()):
-                assert line
-            out.rmdir()
-            shown, told = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
+    with in_round(1, out) as process:
+        out.rmdir()
+        shown, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert f"cannot write in {out}: No such file or directory" in told
     assert told.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,27 @@ def test_a_long_turn_with_a_slow_callback_in_it_is_one_stall() -> None:
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert overload.reason == "3 stalls within 10 s"
+
+
+def test_stalls_may_be_noted_while_it_is_looked_whether_the_loop_has_recovered() -> None:
+    overload, looked = Overload(), threading.Event()
+    stall = Stall(duration=0.01, cause=Cause.SLEEPING, place=None, over=True)
+
+    def note() -> None:
+        while not looked.is_set():
+            overload.tell(stall)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=note)
+    thread.start()
+    try:
+        for _ in range(3000):
+            overload._look_again()
+    finally:
+        looked.set()
+        thread.join()
+        sys.setswitchinterval(before)
 
 
 def test_it_is_refused_where_nobody_watches() -> None:

@@ -86,7 +86,8 @@ class Overload(Output):
 
     def _look_again(self) -> None:
         now = time.monotonic()
-        last = max((ended for _, ended, _ in self._stalls if ended is not None), default=0.0)
+        # A copy, made in one go: the reporter may note another stall meanwhile.
+        last = max((ended for _, ended, _ in list(self._stalls) if ended is not None), default=0.0)
         if not self._open and now - last >= CALM:
             self._stalls.clear()
             self._change("")
