@@ -136,6 +136,19 @@ def test_what_is_meant_for_another_process_is_left_alone(tmp_path: Path) -> None
     assert_refused(refused, "no socket of that name was passed on; there is none at all")
 
 
+def test_a_check_that_is_given_none_does_without_them() -> None:
+    """systemd gives sockets to ExecStart= alone, and ExecStartPre= is where it is checked."""
+    binds = ("--bind", "fd://web", "--bind", "fd://3", "--bind", "tcp://127.0.0.1:0")
+    checked = neverblock("serve", ECHO, "--check", *binds)
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout == (
+        f"ok: {ECHO} under the loop model on fd://web (if it is passed on), "
+        "fd://3 (if it is passed on), tcp://127.0.0.1:0\n"
+    )
+    refused = neverblock("serve", ECHO, "--check", "--bind", "fd://")
+    assert_refused(refused, "write the number or the name of a socket, like fd://3")
+
+
 @pytest.mark.parametrize(
     ("sockets", "bind", "message"),
     [

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from neverblock.errors import BindError
-from neverblock.servers.listen.activation import expand, take_over
+from neverblock.servers.listen.activation import expand, passed, take_over
 from neverblock.servers.listen.bind import Bind
 from neverblock.servers.listen.open import explanation
 from neverblock.servers.listen.tcp import ABSENT, addresses
@@ -20,14 +20,20 @@ UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 CAP_NET_BIND_SERVICE = 10
 
 
-def check(url: str) -> None:
-    """Raises BindError as ``listen`` would, as far as can be seen beforehand."""
+def check(url: str) -> bool:
+    """Raises BindError as ``listen`` would, as far as can be seen beforehand.
+
+    False: nothing can be seen, for it is a socket that another process will be given. systemd gives
+    sockets to what ExecStart= starts, not to what ExecStartPre= does.
+    """
     bind = Bind.parse(url)
     try:
         match bind.scheme:
             case "unix":
                 check_unix(bind)
             case "fd":
+                if not passed():
+                    return False
                 for each in expand([url]):
                     take_over(Bind.parse(each)).detach()
             case _:
@@ -36,6 +42,7 @@ def check(url: str) -> None:
         raise
     except OSError as error:
         raise BindError(url, explanation(bind, error), error.errno) from None
+    return True
 
 
 def check_unix(bind: Bind) -> None:

@@ -20,12 +20,15 @@ logger = logging.getLogger("neverblock.server")
 DEFAULT = "tcp://127.0.0.1:7000"
 
 
-def choose(urls: Sequence[str]) -> list[str]:
+def choose(urls: Sequence[str], *, later: bool = False) -> list[str]:
     """Where to listen for a process of its own: there, or on what it was given, or on DEFAULT.
 
-    Raises BindError.
+    ``later``: who will listen is another process, which may be given what this one was not; where
+    this one was given nothing, names are left as they are. Raises BindError.
     """
     given = [f"fd://{each.descriptor}" for each in passed()]
+    if later and not given:
+        return list(urls) or [DEFAULT]
     return expand(urls) or given or [DEFAULT]
 
 
