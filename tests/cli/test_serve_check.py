@@ -34,6 +34,13 @@ def test_a_file_of_options_is_checked(tmp_path: Path) -> None:
     assert checked.stdout.startswith(f"ok: {tmp_path}/app.py:handle under the loop model on tcp://")
 
 
+def test_no_file_is_left_behind(tmp_path: Path) -> None:
+    outputs = [f"--stall-log={tmp_path}/s.jsonl", f"--stall-profile={tmp_path}/s.folded"]
+    checked = neverblock("serve", ECHO, "--check", *outputs, f"--metrics-file={tmp_path}/s.prom")
+    assert checked.returncode == 0, checked.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_that_runs_there_is_not_disturbed(tmp_path: Path) -> None:
     """Not even by a connection: the one that the only slot serves is ours."""
     path = tmp_path / "app.sock"
@@ -99,6 +106,9 @@ def test_a_port_that_needs_a_privilege_is_refused() -> None:
         (("absent.py:handle",), "no file absent.py"),
         (("examples/echo.py:absent",), "examples/echo.py has no absent"),
         ((ECHO, "--backend", "kqueu"), 'backend "kqueu": unknown'),
+        ((ECHO, "--stall-log", "absent/s.jsonl"), "--stall-log: cannot write "),
+        ((ECHO, "--stall-log", "/dev/null/s.jsonl"), "--stall-log: cannot write "),
+        ((ECHO, "--stall-log", "/"), "--stall-log: cannot write "),
         ((ECHO, "--keyfile", "key.pem"), "--keyfile: it is for TLS, which needs a --certfile"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import neverblock
 from neverblock.errors import OutputError
 from neverblock.watch import Cause, JsonLines, Place, Stall
 from neverblock.watch.report import fields
@@ -131,6 +133,17 @@ def test_a_path_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OutputError, match=r"cannot write \S*fifo"):
         JsonLines(tmp_path / "fifo")  # nobody reads it: it must not wait for one
+    (tmp_path / "link").symlink_to("nothing/stalls.jsonl")
+    with pytest.raises(OutputError, match=r"cannot write \S*link: No such file or directory"):
+        JsonLines(tmp_path / "link")
+
+
+def test_the_file_is_there_once_a_loop_is_watched_and_not_before(tmp_path: Path) -> None:
+    path = tmp_path / "stalls.jsonl"
+    watch = neverblock.Watch(outputs=[JsonLines(path)])
+    assert not path.exists()
+    neverblock.run(asyncio.sleep(0), watch=watch)
+    assert path.read_text() == ""
 
 
 def test_a_disk_that_is_full_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

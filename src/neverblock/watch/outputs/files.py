@@ -5,6 +5,8 @@ import os
 
 from neverblock.errors import OutputError
 
+APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """Wherever the program changes its directory to."""
@@ -12,25 +14,30 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def check_appendable(path: str) -> None:
-    """Make the file, if it is not there. Raises OutputError where nothing can be appended to it."""
+    """Raises OutputError where append_to() cannot write, without making the file."""
     try:
-        os.close(append_to(path))
+        os.close(os.open(path, APPENDING))
+    except FileNotFoundError:
+        check_directory(path, os.path.dirname(os.path.realpath(path)))
     except OSError as error:
         raise OutputError(path, error.strerror or str(error), error.errno) from None
 
 
 def append_to(path: str) -> int:
     """A descriptor, to be closed. Raises OSError; never waits, not for a FIFO's reader either."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    return os.open(path, flags, 0o666)
+    return os.open(path, APPENDING | os.O_CREAT, 0o666)
 
 
 def check_replaceable(path: str) -> None:
     """Raises OutputError where replace() cannot write."""
-    directory = os.path.dirname(path)
     if os.path.isdir(path):
-        number = errno.EISDIR
-    elif not os.path.isdir(directory):
+        raise OutputError(path, os.strerror(errno.EISDIR), errno.EISDIR)
+    check_directory(path, os.path.dirname(path))
+
+
+def check_directory(path: str, directory: str) -> None:
+    """Raises OutputError where a new file for ``path`` cannot be made in that directory."""
+    if not os.path.isdir(directory):
         number = errno.ENOENT if not os.path.exists(directory) else errno.ENOTDIR
     elif not os.access(directory, os.W_OK | os.X_OK):
         number = errno.EACCES

@@ -5,6 +5,7 @@
   forked child inherits no descriptor.
 """
 
+import asyncio
 import json
 import os
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ class JsonLines(Output):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = files.absolute(path)
         files.check_appendable(self._path)
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        os.close(files.append_to(self._path))  # It is there even if nothing stalls.
 
     def tell(self, stall: Stall) -> None:
         line = line_of(stall)
