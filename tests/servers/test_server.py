@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -168,6 +169,74 @@ def test_options_that_cannot_be_had_are_refused() -> None:
         neverblock.Server(pid, colour="red")  # type: ignore[call-arg]
     with pytest.raises(errors.HandlerError, match="cannot be called"):
         neverblock.Server(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"workers": "auto"}, "workers: must be a whole number, like 4, not 'auto'"),
+        ({"workers": None}, "workers: must be a whole number, like 4, not None"),
+        ({"model": "thread", "stack_size": "256K"}, "stack_size: must be a whole number, like 2"),
+        ({"unix_mode": "0660"}, "unix_mode: must be a whole number, like 0o660, not '0660'"),
+        ({"max_connections": 1.5}, "max_connections: must be a whole number, like 1000, not 1.5"),
+        ({"idle_timeout": "60"}, "idle_timeout: must be a number of seconds, not '60'"),
+        ({"alpn": "h2", "certfile": "cert.pem"}, "alpn: must be a tuple, like ('h2',)"),
+    ],
+)
+def test_what_is_no_number_is_refused(options: Any, told: str) -> None:
+    with pytest.raises(errors.SettingsError, match=re.escape(told)):
+        neverblock.Server(pid, **options)
+
+
+WATCHING = [
+    {"strict": True},
+    {"stall_threshold": 0.1},
+    {"stall_threshold": 0.1, "on_stall": "shed"},
+    {"turn_threshold": 0.1},
+    {"stall_log": "stalls.jsonl"},
+    {"stall_profile": "stalls.folded"},
+    {"stall_annotations": True},
+    {"metrics_file": "stalls.prom"},
+]
+
+
+@pytest.mark.parametrize("options", WATCHING, ids=str)
+def test_a_loop_that_runs_is_not_watched_by_options(options: Any) -> None:
+    with pytest.raises(errors.SettingsError, match="or let neverblock.Server make it") as refused:
+        neverblock.run(neverblock.serve(pid, "tcp://127.0.0.1:0", **options))
+    assert refused.value.name in options
+
+
+def test_options_of_a_watch_may_say_that_there_is_none() -> None:
+    options = Options(stall_threshold=0.0, on_stall="log", strict=False, stall_log=None)
+
+    def stop(*_: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    served = neverblock.serve(pid, "tcp://127.0.0.1:0", listening=stop, **options)
+    assert neverblock.run(served) == 0
+
+
+def test_the_loops_of_workers_are_watched_by_options() -> None:
+    program = """
+import neverblock, time
+
+async def handle(stream):
+    time.sleep(0.001)
+    await stream.send(b"not refused")
+
+tell = lambda url, *_: print(url, flush=True)
+options = {"workers": 1, "strict": True}
+neverblock.run(neverblock.serve(handle, "tcp://127.0.0.1:0", listening=tell, **options))
+"""
+    command = [sys.executable, "-c", program]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as process:
+        with connected(process.stdout.readline().strip()) as client:
+            assert client.recv(100) == b""
+        process.terminate()
+        _, log = process.communicate(timeout=PATIENCE)
+    assert "BlockingCallError: time.sleep" in log
 
 
 def test_options_are_the_settings() -> None:

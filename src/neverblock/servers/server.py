@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from types import TracebackType
 from typing import Self, TypeAlias, Unpack
 
 from neverblock import Loop
+from neverblock.errors import SettingsError
 from neverblock.servers.background import InProcess, InThread
 from neverblock.servers.handler import AnyHandler, check
 from neverblock.servers.running import Ready, serve_until
-from neverblock.servers.settings import Options, Settings
+from neverblock.servers.settings import WATCH, Options, Settings
 from neverblock.servers.shutdown import stop_signals
 from neverblock.servers.target import load
 from neverblock.servers.tls.context import context_of
@@ -33,9 +35,11 @@ async def serve(
     Calls ``listening(url, model, backend)`` for each bind once connections are accepted. After
     the signal, open connections have ``drain_timeout`` seconds to finish; returns how many did
     not and were reset. Raises BindError, HandlerError where the handler cannot run under the
-    model, SettingsError for options that cannot be had. Runs in the main thread, which signals go
-    to; a thread that is stuck after the drain is left behind.
+    model, SettingsError for options that cannot be had, among them, without workers, those of the
+    watch: the loop has one already, or has none. Runs in the main thread, which signals go to; a
+    thread that is stuck after the drain is left behind.
     """
+    refuse_a_watch(options)
     settings = Settings(**options)
     handler = found(handler, settings)
     with stop_signals() as stop:
@@ -123,6 +127,19 @@ class Server:
         # A supervisor runs no handler, and forks, which wants no other thread.
         watch = None if self.settings.workers else self.settings.watch
         return Loop(self._backend, watch=watch)
+
+
+def refuse_a_watch(options: Options) -> None:
+    """Raises SettingsError for what a loop that runs already would not be given."""
+    if options.get("model", "loop") != "loop" or options.get("workers"):
+        return
+    for each in fields(Settings):
+        if each.name in WATCH and options.get(each.name, each.default) != each.default:
+            raise SettingsError(
+                each.name,
+                "the loop that runs has the watch it was made with, or none; make it with one, "
+                "neverblock.run(…, watch=neverblock.Watch(…)), or let neverblock.Server make it",
+            )
 
 
 def told(listening: Listening | None, model: str) -> Ready:

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Final, TypedDict
 
 from neverblock import Guard, Watch
@@ -180,11 +181,44 @@ ONLY_FOR: Final = {
 }
 
 
+#: What is for loops that the server makes itself: another has its watch already, or has none.
+WATCH: Final = (
+    "stall_threshold",
+    "turn_threshold",
+    "on_stall",
+    "stall_log",
+    "stall_profile",
+    "stall_annotations",
+    "metrics_file",
+    "strict",
+)
+
+#: Settings that are numbers, and what one looks like.
+NUMBERS: Final = {
+    "workers": "4",
+    "pool_size": "64",
+    "max_connections": "1000",
+    "stack_size": "256 * 1024",
+    "backlog": "1024",
+    "unix_mode": "0o660",
+}
+
+SECONDS: Final = (
+    "keepalive",
+    "drain_timeout",
+    "idle_timeout",
+    "handler_timeout",
+    "stall_threshold",
+    "turn_threshold",
+)
+
+
 def check(settings: Settings) -> None:
     """Raises SettingsError for what the model cannot have, or nobody can."""
     model = settings.model
     if model not in MODELS:
         raise SettingsError("model", f"there is no {model!r}; choose one of {', '.join(MODELS)}")
+    check_kinds(settings)
     for each in fields(settings):
         models = ONLY_FOR.get(each.name, MODELS)
         if getattr(settings, each.name) != each.default and model not in models:
@@ -196,14 +230,7 @@ def check(settings: Settings) -> None:
     if model == "loop" and not settings.offload and settings.pool_size != POOL_SIZE:
         raise SettingsError("pool_size", "the loop model has a pool only with offload; add that")
     check_counts(settings)
-    for name in (
-        "keepalive",
-        "drain_timeout",
-        "idle_timeout",
-        "handler_timeout",
-        "stall_threshold",
-        "turn_threshold",
-    ):
+    for name in SECONDS:
         seconds = getattr(settings, name)
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise SettingsError(name, f"must be 0 or more seconds, not {seconds}")
@@ -234,6 +261,21 @@ def check(settings: Settings) -> None:
         for name in ("keyfile", "client_ca", "alpn"):
             if getattr(settings, name):
                 raise SettingsError(name, "it is for TLS, which needs a certfile; name one")
+
+
+def check_kinds(settings: Settings) -> None:
+    """Raises SettingsError for what would be a TypeError somewhere else."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value is None and each.default is None:
+            continue
+        if each.name in NUMBERS and not isinstance(value, Integral):
+            example = NUMBERS[each.name]
+            raise SettingsError(each.name, f"must be a whole number, like {example}, not {value!r}")
+        if each.name in SECONDS and not isinstance(value, Real):
+            raise SettingsError(each.name, f"must be a number of seconds, not {value!r}")
+    if isinstance(settings.alpn, str):  # Each of its characters would be a protocol.
+        raise SettingsError("alpn", f"must be a tuple, like ({settings.alpn!r},)")
 
 
 def check_counts(settings: Settings) -> None:
