@@ -69,6 +69,36 @@ def test_without_option_and_marker_nothing_is_watched_or_loaded(pytester: pytest
     run(pytester, "--strict-markers", "-W", "error", "-p", "no:asyncio").assert_outcomes(passed=3)
 
 
+OLD_PLUGGY = """
+    import pluggy
+    import pytest
+
+    class Old(pluggy.HookimplMarker):
+        def __call__(
+            self, function=None, hookwrapper=False, optionalhook=False, tryfirst=False,
+            trylast=False, specname=None,
+        ):
+            return super().__call__(
+                function, hookwrapper, optionalhook, tryfirst, trylast, specname
+            )
+
+    pytest.hookimpl = Old("pytest")
+"""
+
+
+def test_an_old_pluggy_harms_nobody_who_does_not_ask(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(PLAIN, old_pluggy=OLD_PLUGGY)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.syspathinsert()
+    plugins = ("-p", "old_pluggy", "-p", "neverblock.pytest_plugin", "-p", "no:cacheprovider")
+    pytester.runpytest_subprocess(*plugins).assert_outcomes(passed=2)
+    refused = pytester.runpytest_subprocess(*plugins, STALL)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["*neverblock needs pluggy 1.2 or newer; pip install --upgrade*"])
+
+
 def test_a_marker_is_for_one_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -5,6 +5,8 @@
 - A stall is put down to the phase of the test that it happened in: set-up, call or tear-down.
 """
 
+from __future__ import annotations
+
 import inspect
 import re
 import sys
@@ -67,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def start(config: pytest.Config, threshold: float | None) -> None:
-    """Watch from now on, if that is possible and not done yet."""
+    """Watch from now on, if that is possible and not done yet. Raises UsageError."""
     if config.pluginmanager.has_plugin(Stalls.__name__):
         return
     if not sys.platform.startswith("linux"):
@@ -76,6 +78,7 @@ def start(config: pytest.Config, threshold: float | None) -> None:
             stacklevel=2,
         )
         return
+    wrap()
     config.pluginmanager.register(Stalls(threshold), Stalls.__name__)
 
 
@@ -100,6 +103,23 @@ def threshold_of(item: pytest.Item, default: float | None) -> float | None:
     return None if value is None else seconds(value, f"{item.nodeid}: {MARKER}")
 
 
+def wrap() -> None:
+    """Let the hooks of a session stand around each phase of a test. Raises UsageError."""
+    try:
+        around = pytest.hookimpl(wrapper=True, tryfirst=True)
+    except TypeError:  # Who does not ask for it shall not notice that.
+        raise pytest.UsageError(
+            "to fail tests that block their loop neverblock needs pluggy 1.2 or newer; "
+            "pip install --upgrade pluggy"
+        ) from None
+    for hook in (
+        Stalls.pytest_runtest_setup,
+        Stalls.pytest_runtest_call,
+        Stalls.pytest_runtest_teardown,
+    ):
+        around(hook)
+
+
 class Stalls:
     """The hooks of a session that watches."""
 
@@ -114,15 +134,12 @@ class Stalls:
             return None
         return f"neverblock: no test may block its event loop for {self.threshold * 1e3:g} ms"
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield from self.watched(item, "setup"))
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield from self.watched(item, "call"))
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield from self.watched(item, "teardown"))
 
@@ -148,7 +165,7 @@ class Stalls:
             self.unwatched(item, phase)
         return result
 
-    def unwatched(self, item: pytest.Item, phase: "Phase") -> None:
+    def unwatched(self, item: pytest.Item, phase: Phase) -> None:
         """Say so where a loop ran whose stalls were not seen: a marker promises more."""
         function: Any = getattr(item, "obj", None)
         if phase.watched or not inspect.iscoroutinefunction(inspect.unwrap(function)):
