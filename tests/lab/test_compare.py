@@ -170,6 +170,30 @@ def test_what_cannot_be_done_is_told_before_the_run(arguments: list[str], told: 
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_report_that_could_not_be_drawn_is_told_before_the_run(tmp_path: Path) -> None:
+    """With the extra ``load`` alone everything can be measured, and no chart be drawn."""
+    program = (
+        "import sys; sys.modules['vl_convert'] = None\n"
+        "from neverblock.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "compare", "--out", f"{tmp_path}/report"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "neverblock: --out: the report needs vl_convert, which is not installed: "
+        "pip install 'neverblock[lab]'\n"
+    )
+    assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_is_held_against_an_older_one(tmp_path: Path) -> None:
     same = neverblock_here("compare", "--from", str(SAMPLE), "--baseline", str(SAMPLE))
     assert same.returncode == 0

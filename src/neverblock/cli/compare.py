@@ -334,8 +334,12 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def prepare(out: Path) -> None:
-    """Make the folder, and see that files can be written there: now, and not after the run."""
+    """Make the folder, and see that files can be written there: now, and not after the run.
+
+    Raises Refusal, also where the report could not be drawn.
+    """
     try:
+        report.require()
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
@@ -344,6 +348,8 @@ def prepare(out: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise Refusal(f"--out: cannot write in {out}: {reason}; name another folder") from None
+    except LabError as error:
+        raise Refusal(f"--out: {error}") from None
 
 
 def read(path: Path) -> Results:
@@ -364,6 +370,4 @@ def keep(results: Results, before: Results | None, out: Path | None, tolerance: 
         path = report.write(results, out, before, tolerance)
     except OSError as error:
         raise Refusal(f"cannot write in {out}: {error.strerror}") from None
-    except LabError as error:
-        raise Refusal(f"{out / RESULTS} is kept, but {error}") from None
     click.echo(f"\nreport: {path}")

@@ -1,5 +1,6 @@
 """The report of a comparison: one HTML file that needs no network, made from its results."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -7,10 +8,22 @@ from neverblock.errors import LabError
 from neverblock.lab.results import Results
 from neverblock.lab.results import write as write_file
 
-__all__ = ["NAME", "render", "write"]
+__all__ = ["NAME", "render", "require", "write"]
 
 #: The file's name, beside results.json.
 NAME: Final = "index.html"
+
+#: What draws it.
+NEEDED: Final = ("altair", "jinja2", "markupsafe", "vl_convert")
+
+
+def require() -> None:
+    """Raises LabError where what draws the charts is not installed. Imports none of it."""
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise LabError(
+                f"the report needs {name}, which is not installed: pip install 'neverblock[lab]'"
+            )
 
 
 def render(results: Results, baseline: Results | None = None, tolerance: float = 0.0) -> str:
@@ -18,14 +31,9 @@ def render(results: Results, baseline: Results | None = None, tolerance: float =
 
     Raises LabError where what draws the charts is not installed.
     """
-    try:
-        from neverblock.lab.report.page import page
-    except ModuleNotFoundError as error:
-        if error.name not in ("altair", "jinja2", "markupsafe", "vl_convert"):
-            raise
-        raise LabError(
-            f"the report needs {error.name}, which is not installed: pip install 'neverblock[lab]'"
-        ) from None
+    require()
+    from neverblock.lab.report.page import page
+
     return page(results, baseline, tolerance)
 
 
