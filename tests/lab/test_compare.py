@@ -170,6 +170,28 @@ def test_what_cannot_be_done_is_told_before_the_run(arguments: list[str], told: 
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_loop_may_be_a_module_of_the_current_folder(tmp_path: Path) -> None:
+    """The installed command begins its search for modules elsewhere."""
+    (tmp_path / "my_loops.py").write_text(
+        "import asyncio\ndef new_event_loop():\n    return asyncio.SelectorEventLoop()\n"
+    )
+    ended = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("neverblock"), "compare", "--models", "loop"),
+            *("--peers", "my_loops", "--connections", "1", "--quick", "--out", "out"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    results = load(tmp_path / "out" / "results.json")
+    assert not results.missing
+    assert "my_loops" in {row.case.get("loop") for row in results.rows}
+
+
 def test_a_report_that_could_not_be_drawn_is_told_before_the_run(tmp_path: Path) -> None:
     """With the extra ``load`` alone everything can be measured, and no chart be drawn."""
     program = (

@@ -1,6 +1,8 @@
 """The ways to serve that are compared, and what each is called with."""
 
 import importlib.util
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,11 +75,15 @@ class Way:
 
 
 def importable(module: str) -> bool:
-    """Whether it could be imported; the packages that it is in are."""
+    """Whether a server started here could import it; the packages that it is in are."""
+    here = os.getcwd()  # Where `python -m` looks first, and an installed command does not.
+    sys.path.insert(0, here)
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+    finally:
+        sys.path.remove(here)
 
 
 def limit_of(backend: str, connections: int) -> str | None:
