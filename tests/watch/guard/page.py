@@ -38,7 +38,7 @@ def how(call: Call) -> str:
 
 def same(call: Call) -> tuple[str, ...]:
     in_blockbuster = "yes" if call.name in theirs() else ""
-    return how(call), call.cure.replace(call.name, "…"), in_blockbuster, call.java
+    return how(call), call.instead().replace(call.name, "…"), in_blockbuster, call.java
 
 
 def table() -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import blockbuster
 import pytest
@@ -106,13 +110,25 @@ def test_what_blockbuster_catches_is_refused(name: str, stage: object) -> None:
 
 
 def test_the_error_says_where_and_what_instead(tmp_path: Path) -> None:
-    import time
-
     error = refused(lambda: time.sleep(0.5))
     assert error.call == "time.sleep"
     assert error.cure == "await asyncio.sleep(0.5)"
     assert 'with neverblock.allow_blocking("why")' in str(error)
     assert isinstance(error, RuntimeError)
+
+
+def test_a_number_stands_in_the_cure_of_a_sleep_alone(stage: Any) -> None:
+    receive, read, poll = stage.sock.recv, stage.opened("rb").read, ways.epoll(stage).poll
+    assert stage.child.pid
+    assert refused(lambda: time.sleep(1)).cure == "await asyncio.sleep(1)"
+    for call, number, cure in [
+        (receive, 10, "loop.sock_recv(…)"),
+        (read, 10, "await asyncio.to_thread(…) around"),
+        (poll, 1, "loop.add_reader(…)"),
+        (os.wait3, 0, "asyncio.create_subprocess_exec(…)"),
+    ]:
+        error = refused(partial(call, number))
+        assert cure in error.cure
 
 
 def test_the_page_has_the_table() -> None:

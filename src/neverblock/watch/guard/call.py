@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from neverblock.watch.guard.waits import Waits, always
 
@@ -16,6 +16,9 @@ from neverblock.watch.guard.waits import Waits, always
 How: TypeAlias = Literal[
     "event", "entry", "lock", "socket", "wait", "next", "body", "through", "shield"
 ]
+
+#: In a cure: the one number that the call was given.
+NUMBER: Final = "<number>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Call:
     waits: Waits = always
     #: The methods of BlockHound's list that it answers to.
     java: str = ""
+
+    def instead(self, args: tuple[object, ...] = ()) -> str:
+        """The cure for a call with these arguments; where none is known, with "…" for it."""
+        known = len(args) == 1 and isinstance(args[0], int | float)
+        return self.cure.replace(NUMBER, repr(args[0]) if known else "…")
 
 
 def each(

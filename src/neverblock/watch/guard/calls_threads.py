@@ -4,9 +4,9 @@ import os
 from typing import Final
 
 from neverblock.watch.guard import waits
-from neverblock.watch.guard.call import Call, each, rows
+from neverblock.watch.guard.call import NUMBER, Call, each, rows
 
-SLEEP: Final = "await asyncio.sleep(…)"
+SLEEP: Final = f"await asyncio.sleep({NUMBER})"
 LOCK: Final = "asyncio.Lock between tasks; asyncio.to_thread around what waits for a thread"
 QUEUE: Final = "asyncio.Queue; janus-like queues, or asyncio.to_thread, between threads"
 EVENT: Final = "asyncio.Event, set from threads by loop.call_soon_threadsafe(event.set)"

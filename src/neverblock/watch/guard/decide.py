@@ -45,24 +45,17 @@ def grace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 
 
 def error(call: Call, args: tuple[Any, ...], found: Caller, frame: FrameType) -> BlockingCallError:
-    name, cure = call.name, shown(call.cure, args)
+    name, cure = call.name, call.instead(args)
     if found.called is not None and call.how != "body":
         named = public(*found.called)
         if named is not None:
-            name, cure = named.name, named.cure
+            name, cure = named.name, named.instead()
         elif not internal(found.called[1]):
             name = ".".join(found.called)
             cure = f"await asyncio.to_thread({name}, …)"
     by = "" if name == call.name else call.name
     place = stack.own_line(stack.from_frame(frame, found.end))
     return BlockingCallError(name, by, str(place) if place is not None else "", cure)
-
-
-def shown(cure: str, args: tuple[Any, ...]) -> str:
-    """With the one number that the call was given."""
-    if len(args) == 1 and isinstance(args[0], int | float):
-        return cure.replace("…", repr(args[0]))
-    return cure
 
 
 def internal(name: str) -> bool:
