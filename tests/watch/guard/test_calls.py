@@ -131,6 +131,35 @@ def test_a_number_stands_in_the_cure_of_a_sleep_alone(stage: Any) -> None:
         assert cure in error.cure
 
 
+@pytest.mark.parametrize("name", ["os.open", "os.ftruncate", "os.fchmod", "os.fchown"])
+def test_a_call_that_shares_its_event_is_told_by_its_own_name(name: str, stage: Any) -> None:
+    error = refused(ways.WAYS[name](stage))
+    assert (error.call, error.cure) == (name, f"await asyncio.to_thread({name}, …)")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("os.scandir", "os.scandir.__next__", "os.walk", "os.fwalk"),
+        *("pathlib.Path.iterdir", "pathlib.Path.glob", "pathlib.Path.rglob"),
+    ],
+)
+def test_what_waits_at_each_step_is_to_go_into_a_thread_with_its_loop(
+    name: str, stage: Any
+) -> None:
+    assert "whole loop" in refused(ways.WAYS[name](stage)).cure
+
+
+@pytest.mark.parametrize("name", ["os.popen", "subprocess.getoutput", "os.system"])
+def test_a_shells_command_is_to_be_one_still(name: str, stage: Any) -> None:
+    assert "create_subprocess_shell" in refused(ways.WAYS[name](stage)).cure
+
+
+@pytest.mark.parametrize("name", ["sqlite3.connect", "sqlite3.Cursor.fetchall"])
+def test_a_data_base_is_to_stay_in_one_thread(name: str, stage: Any) -> None:
+    assert "one function that connects" in refused(ways.WAYS[name](stage)).cure
+
+
 def test_the_page_has_the_table() -> None:
     page = neighbour("page")
     text = page.PAGE.read_text()

@@ -480,6 +480,7 @@ WAYS: dict[str, Callable[[Stage], Call]] = {
         os.path.sameopenfile, stage.descriptor, stage.descriptor
     ),
     "os.walk": lambda stage: lambda: list(os.walk(stage.directory)),
+    "os.fwalk": lambda stage: lambda: list(os.fwalk(stage.directory)),
     "os.makedirs": lambda stage: partial(os.makedirs, stage.directory / "new" / "newer"),
     "os.removedirs": lambda stage: partial(os.removedirs, stage.directory / "new"),
     "pathlib.Path.read_text": path_of("read_text"),
@@ -493,6 +494,7 @@ WAYS: dict[str, Callable[[Stage], Call]] = {
     "pathlib.Path.rename": path_of("rename", "other"),
     "pathlib.Path.iterdir": lambda stage: lambda: list(stage.directory.iterdir()),
     "pathlib.Path.glob": lambda stage: lambda: list(stage.directory.glob("*")),
+    "pathlib.Path.rglob": lambda stage: lambda: list(stage.directory.rglob("*")),
     "shutil.copyfile": other(shutil.copyfile),
     "shutil.copy": other(shutil.copy),
     "shutil.move": other(shutil.move),

@@ -19,6 +19,8 @@ How: TypeAlias = Literal[
 
 #: In a cure: the one number that the call was given.
 NUMBER: Final = "<number>"
+#: The cure of what waits at each step of a loop over it, not where it is called.
+LOOP: Final = "one function with the whole loop, run by asyncio.to_thread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class Call:
     waits: Waits = always
     #: The methods of BlockHound's list that it answers to.
     java: str = ""
+    #: Of calls that share an audit event: whether its arguments are this one's; None: it is the one
+    #: where they are no other's.
+    meant: Waits | None = None
 
     def instead(self, args: tuple[object, ...] = ()) -> str:
         """The cure for a call with these arguments; where none is known, with "…" for it."""

@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import inspect
 import os
 import sys
 import threading
@@ -78,11 +79,13 @@ class Caller:
     """Who makes a call; ``called`` is what it called for that in the standard library.
 
     ``end`` is the first frame that is not the callback's any more; None: all are.
+    ``is_generator``: what it called runs at each step of a loop over it.
     """
 
     exempt: bool
     called: tuple[str, str] | None = None
     end: FrameType | None = None
+    is_generator: bool = False
 
 
 EXEMPT: Final = Caller(True)
@@ -108,6 +111,7 @@ def runner() -> FrameType | None:
 def caller(frame: FrameType | None, name: str, args: tuple[object, ...]) -> Caller:
     """Who stands behind the call of that name, which was made from that frame."""
     called = own = None
+    is_generator = False
     loop = events._get_running_loop()
     compiled = not isinstance(loop, asyncio.BaseEventLoop)
     while frame is not None:
@@ -122,6 +126,7 @@ def caller(frame: FrameType | None, name: str, args: tuple[object, ...]) -> Call
             kind = owner(code.co_filename)
             if kind == "library":
                 called = key(frame)
+                is_generator = bool(code.co_flags & inspect.CO_GENERATOR)
             elif kind == "program" and package(frame) not in ITSELF:
                 own = frame
                 if compiled and called is None and closes_server(name, args):
@@ -131,7 +136,7 @@ def caller(frame: FrameType | None, name: str, args: tuple[object, ...]) -> Call
         if code.co_name == "_run_once" and frame.f_locals.get("self") is loop:
             return EXEMPT  # A loop in Python that waits: it runs no callback.
         frame = frame.f_back
-    return Caller(False, called, frame)
+    return Caller(False, called, frame, is_generator)
 
 
 def is_callers_end(code: CodeType) -> bool:

@@ -12,6 +12,7 @@ QUEUE: Final = "asyncio.Queue; janus-like queues, or asyncio.to_thread, between 
 EVENT: Final = "asyncio.Event, set from threads by loop.call_soon_threadsafe(event.set)"
 CHILD: Final = "await process.wait() of asyncio.create_subprocess_exec(…)"
 PROGRAM: Final = "await asyncio.create_subprocess_exec(…)"
+SHELL: Final = "await asyncio.create_subprocess_shell(…)"
 FUTURE: Final = "await asyncio.wrap_future(future): waiting for the own loop would never end"
 IN_THREAD: Final = "await asyncio.to_thread(…)"
 
@@ -96,15 +97,21 @@ CALLS: Final = rows(
         java=PARK,
     ),
     # Processes.
-    Call("os.system", "event", "os.system", "await asyncio.create_subprocess_shell(…)", java=FORK),
+    Call("os.system", "event", "os.system", SHELL, java=FORK),
     Call("subprocess.Popen", "event", "subprocess.Popen", PROGRAM, java=FORK),
     each("os.posix_spawn os.posix_spawnp", "event", "os.posix_spawn", PROGRAM, java=FORK),
     each(
-        "subprocess.run subprocess.call subprocess.check_call subprocess.check_output "
-        "subprocess.getoutput subprocess.getstatusoutput os.popen",
+        "subprocess.run subprocess.call subprocess.check_call subprocess.check_output",
         "through",
         "subprocess.Popen",
         PROGRAM,
+        java=FORK,
+    ),
+    each(
+        "subprocess.getoutput subprocess.getstatusoutput os.popen",
+        "through",
+        "subprocess.Popen",
+        SHELL,
         java=FORK,
     ),
     each("subprocess.Popen.wait subprocess.Popen.communicate", "through", "os.waitpid", CHILD),

@@ -12,7 +12,7 @@ from typing import Any
 from neverblock.errors import BlockingCallError
 from neverblock.watch import stack
 from neverblock.watch.guard import permission
-from neverblock.watch.guard.call import Call
+from neverblock.watch.guard.call import LOOP, Call
 from neverblock.watch.guard.callers import Caller, caller, taker
 from neverblock.watch.guard.waits import GRACE
 
@@ -45,6 +45,7 @@ def grace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 
 
 def error(call: Call, args: tuple[Any, ...], found: Caller, frame: FrameType) -> BlockingCallError:
+    call = meant(call, args)
     name, cure = call.name, call.instead(args)
     if found.called is not None and call.how != "body":
         named = public(*found.called)
@@ -52,7 +53,7 @@ def error(call: Call, args: tuple[Any, ...], found: Caller, frame: FrameType) ->
             name, cure = named.name, named.instead()
         elif not internal(found.called[1]):
             name = ".".join(found.called)
-            cure = f"await asyncio.to_thread({name}, …)"
+            cure = LOOP if found.is_generator else f"await asyncio.to_thread({name}, …)"
     by = "" if name == call.name else call.name
     place = stack.own_line(stack.from_frame(frame, found.end))
     return BlockingCallError(name, by, str(place) if place is not None else "", cure)
@@ -60,6 +61,16 @@ def error(call: Call, args: tuple[Any, ...], found: Caller, frame: FrameType) ->
 
 def internal(name: str) -> bool:
     return any(part.startswith("_") for part in name.split("."))
+
+
+def meant(call: Call, args: tuple[Any, ...]) -> Call:
+    """Of the calls that share an audit event the one that has such arguments."""
+    from neverblock.watch.guard.table import TABLE
+
+    sharing = (row for row in TABLE if row.how == call.how == "event" and row.at == call.at)
+    return next(
+        (row for row in sharing if row.meant is not None and row.meant(None, args, {})), call
+    )
 
 
 def public(module: str, name: str) -> Call | None:

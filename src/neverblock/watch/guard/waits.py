@@ -82,6 +82,16 @@ def opening(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return False
 
 
+def without_mode(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Event ``open``: it is os.open's, which has flags alone."""
+    return args[1] is None
+
+
+def of_descriptor(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """An event whose first argument is a descriptor, not a path."""
+    return isinstance(args[0], int)
+
+
 def file_status(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """fstat(2): of a file, which may be a network away; not of a socket or a pipe."""
     try:
