@@ -314,7 +314,7 @@ class Watcher:
             place=place,
             detail=detail,
             source=source,
-            hint=hints.hint(source, cause),
+            hint=hints.hint(source, cause, detail),
             stack=places,
             samples=(Sample(places, 1, duration),),
             task=task,
