@@ -1,6 +1,8 @@
 """Stalls by the line they happen at: how often, for how long, and which of them are told.
 
 - One for the process: loops of several threads report into it, each from its reporter's thread.
+- A callback that stalls within a long turn is told by itself: its time is its line's, not once more
+  that of the turn.
 """
 
 import threading
@@ -56,13 +58,13 @@ class Ledger:
                 entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
             else:
                 entry.untold += 1
-            return stall.with_totals(entry.count, entry.total + stall.duration), loud
+            return stall.with_totals(entry.count, entry.total + stall.counted), loud
 
     def ended(self, stall: Stall) -> Stall:
         """The stall with its place's total."""
         with self._lock:
             entry = self._entries[key(stall)]
-            entry.total += stall.duration
+            entry.total += stall.counted
             return stall.with_totals(entry.count, entry.total)
 
     def summary(self) -> str | None:

@@ -112,6 +112,8 @@ class Stall:
     top: tuple[Share, ...] = ()
     #: Of a turn: how many seconds of it were timed callback by callback; `top` is of these.
     timed: float = 0.0
+    #: Of a turn: how many seconds of it are told by callbacks that are stalls of their own.
+    apart: float = 0.0
     #: Whether it was written to standard error already: the GIL was held, nobody else could.
     told: bool = field(default=False, repr=False)
     #: A number that the stalls of one loop share, as long as one watcher watches it.
@@ -121,6 +123,11 @@ class Stall:
     def is_turn(self) -> bool:
         """Whether it is many callbacks in one turn, not one that does not end."""
         return self.callbacks > 0
+
+    @property
+    def counted(self) -> float:
+        """What totals count of its duration, so that each second is counted once."""
+        return self.duration - self.apart
 
     def with_totals(self, count: int, total: float) -> "Stall":
         return replace(self, count=count, total=total)

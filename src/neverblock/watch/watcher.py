@@ -15,6 +15,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -75,6 +76,8 @@ class Watcher:
         self._loud = False
         self._turn: Stall | None = None
         self._turn_loud = False
+        #: When callbacks began that were told, and how long they took: they may be of a turn.
+        self._told: deque[tuple[float, float]] = deque(maxlen=1000)
         self._lost = 0
 
     def enter(self) -> None:
@@ -264,6 +267,7 @@ class Watcher:
             queued=event["queued"],
         )
         self._current = None
+        self._told.append((event["began"], duration))
         self._tell(ledger.ended(stall), self._loud or stall.told)
 
     def _look_at_turn(self, event: dict[str, Any]) -> None:
@@ -271,13 +275,18 @@ class Watcher:
         if not event["over"]:
             if debugger.attached(self._ident, whole=True):
                 return
-            stall = replace(turns.stall(event, known), loop=self._number)
+            stall = self._without_told(turns.stall(event, known), event["began"])
             self._turn, self._turn_loud = ledger.began(stall, event["at"])
             self._tell(self._turn, self._turn_loud)
         elif self._turn is not None:
-            stall = turns.ended(self._turn, event, known)
+            stall = self._without_told(turns.ended(self._turn, event, known), event["began"])
             self._turn = None
             self._tell(ledger.ended(stall), self._turn_loud)
+
+    def _without_told(self, turn: Stall, turn_began: float) -> Stall:
+        """A turn that leaves to its callbacks what these have told by themselves."""
+        told = sum(duration for began, duration in self._told if began >= turn_began)
+        return replace(turn, loop=self._number, apart=min(told, turn.duration))
 
     def _tell(self, stall: Stall, loud: bool) -> None:
         if loud:

@@ -146,8 +146,8 @@ class Measures(Output):
                 return
             self._going_on.discard((stall.loop, stall.is_turn))
             self._stalls[stall.cause] += 1
-            self._seconds[stall.cause] += stall.duration
-            self._lengths.observe(stall.duration)
+            self._seconds[stall.cause] += stall.counted
+            self._lengths.observe(stall.counted)
 
     def flush(self) -> None:
         with self._lock:

@@ -85,7 +85,7 @@ class OpenTelemetry(Measures):
             return
         attributes = {CAUSE: label(stall.cause)}
         self._counter.add(1, attributes)
-        self._histogram.record(stall.duration, attributes)
+        self._histogram.record(stall.counted, attributes)
 
     def _observe(self, meter: "Meter", name: str, unit: str, what: str, read: Read) -> None:
         """A counter of all loops', read when somebody asks."""
