@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.proc import eventually, threads
-from tests.servers.serving import PATIENCE, exactly, neverblock, served
+from tests.servers.serving import PATIENCE, exactly, neverblock, neverblock_here, served
 
 BLOCKS = "import asyncio, time\nasync def main():\n    time.sleep(0.4)\nasyncio.run(main())\n"
 
@@ -50,6 +50,34 @@ def test_a_program_is_watched_unless_told_not_to(tmp_path: Path, options: tuple[
     else:
         assert "and counting: app.py:3 in main" in done.stderr
         assert "hint: await asyncio.sleep(0.4)" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_threshold_of_turns_that_nobody_heeds_is_refused(tmp_path: Path, command: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(BLOCKS)
+    what = {"run": (str(app),), "serve": (f"{app}:handle",)}[command]
+    options = ("--stall-threshold", "off", "--turn-threshold", "0.05")
+    done = neverblock_here(command, *options, *what)
+    assert done.returncode == 2
+    assert "--turn-threshold: nobody watches; " in done.stderr
+
+
+def test_a_threshold_of_turns_is_refused_where_there_are_none() -> None:
+    done = neverblock_here("serve", ECHO, "--model", "thread", "--turn-threshold", "0.05")
+    assert done.returncode == 2
+    assert "--turn-threshold: the thread model has no use for it" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0", "-1", "soon"])
+@pytest.mark.parametrize(
+    "option", [("watch", "--stall-threshold"), ("run", "--turn-threshold")], ids=" ".join
+)
+def test_a_threshold_without_end_is_refused(option: tuple[str, str], seconds: str) -> None:
+    done = neverblock_here(*option, seconds, __file__)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"write seconds, like 0.1, and no less than 0.001, not '{seconds}'" in line
 
 
 def test_a_config_file_may_say_off(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from neverblock.cli.config import source
 from neverblock.cli.outputs import OUTPUTS
 from neverblock.cli.refusal import Refusal
-from neverblock.cli.values import Mode, Size, Threshold, Workers
+from neverblock.cli.values import Limit, Mode, Size, Threshold, Workers
 from neverblock.errors import SettingsError
 from neverblock.servers.settings import MODELS, Settings
 from neverblock.watch import Watch
@@ -149,10 +149,10 @@ WATCH = grouped(
     ),
     option(
         "--turn-threshold",
-        type=click.FloatRange(min=0.001),
+        type=Limit(),
         metavar="SECONDS",
         help="Tell which callbacks take the time when those of one turn take longer together. "
-        "Default: as --stall-threshold.",
+        "Default: as --stall-threshold. For the loop model.",
     ),
     *(option(name, **attributes) for name, attributes in OUTPUTS.items()),
     option(

@@ -37,11 +37,11 @@ def output_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
-def chosen(threshold: float, **options: Any) -> list[Output]:
-    """What these options of ``run`` make. Raises Refusal."""
-    asked = [name for name, value in options.items() if value]
-    if asked and not threshold:
-        raise Refusal(f"{spelled(asked[0])}: nobody watches; leave out --stall-threshold off")
+def chosen(threshold: float, turn_threshold: float | None = None, **options: Any) -> list[Output]:
+    """What these options of ``run`` make. Raises Refusal, also where nobody watches."""
+    for name, value in {"turn_threshold": turn_threshold, **options}.items():
+        if value and not threshold:
+            raise Refusal(f"{spelled(name)}: nobody watches; leave out --stall-threshold off")
     try:
         return outputs(**options)
     except SettingsError as error:

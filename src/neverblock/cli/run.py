@@ -17,7 +17,7 @@ from neverblock import Watch
 from neverblock.cli.loops import backend_option, factory, make_default, watching
 from neverblock.cli.outputs import chosen, output_options
 from neverblock.cli.refusal import Refusal
-from neverblock.cli.values import Threshold
+from neverblock.cli.values import Limit, Threshold
 
 
 @click.command(
@@ -41,7 +41,7 @@ Examples:
 )
 @click.option(
     "--turn-threshold",
-    type=click.FloatRange(min=0.001),
+    type=Limit(),
     metavar="SECONDS",
     help="Tell which callbacks take the time when those of one turn take longer together. Default: "
     "as --stall-threshold.",
@@ -76,7 +76,7 @@ def run(
             f"{problem} {program}; name a script, or a module with: neverblock run -m {program}"
         )
 
-    told = chosen(stall_threshold, **outputs)
+    told = chosen(stall_threshold, turn_threshold, **outputs)
 
     def start() -> int:
         watch = watching(stall_threshold, told, turn_threshold, strict)

@@ -74,26 +74,43 @@ class Mode(Number):
         return int(found[1], 8)
 
 
-class Threshold(Seconds):
-    """Seconds that a callback may take, or ``off``, which is 0: nobody watches."""
+class Limit(Seconds):
+    """Seconds that something may take until the watch tells of it."""
 
-    name = "threshold"
-    accepts: ClassVar = (int, float, str)
-    words = 'seconds, like 0.1, or "off"'
+    name = "seconds"
+    accepts: ClassVar[tuple[type, ...]] = (int, float)
+    words = "seconds, like 0.1"
 
     def convert(
         self, value: Any, param: click.Parameter | None, context: click.Context | None
     ) -> float:
-        if value == "off":
-            return 0.0
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = -1.0
-        if not (seconds == 0 or LEAST_THRESHOLD <= seconds < float("inf")):
+        seconds = number_of(value)
+        if not LEAST_THRESHOLD <= seconds < float("inf"):
             self.fail(
                 f"write {self.words}, and no less than {LEAST_THRESHOLD}, not {value!r}",
                 param,
                 context,
             )
         return seconds
+
+
+class Threshold(Limit):
+    """The same, or ``off``, which is 0: nobody watches."""
+
+    name = "threshold"
+    accepts = (int, float, str)
+    words = 'seconds, like 0.1, or "off"'
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        if value == "off" or number_of(value) == 0:
+            return 0.0
+        return super().convert(value, param, context)
+
+
+def number_of(value: Any) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")

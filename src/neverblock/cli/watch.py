@@ -12,6 +12,7 @@ from neverblock import Watch
 from neverblock.cli.outputs import chosen, output_options
 from neverblock.cli.refusal import Refusal
 from neverblock.cli.run import as_main
+from neverblock.cli.values import Limit
 from neverblock.watch import AVAILABLE
 from neverblock.watch.everywhere import every_loop
 
@@ -28,8 +29,8 @@ Examples:
 @click.option("-m", "is_module", is_flag=True, help="The program is a module, as in python -m.")
 @click.option(
     "--stall-threshold",
-    type=click.FloatRange(min=0.001),
-    default=0.1,
+    type=Limit(),
+    default=Watch.threshold,
     show_default=True,
     metavar="SECONDS",
     help="Tell which line blocks a loop when it does not answer for that long.",

@@ -77,7 +77,7 @@ class Settings:
     accepted either until it has recovered. For the loops that the server makes itself."""
     turn_threshold: float | None = None
     """Seconds that the callbacks of one turn of the loop may take together before it is told which
-    they are; None: as ``stall_threshold``. Nobody tells where that is 0."""
+    they are; None: as ``stall_threshold``. It needs that one."""
     stall_log: str | None = None
     """Append a JSON object to this file when a stall begins, and one when it is over."""
     stall_profile: str | None = None
@@ -174,6 +174,7 @@ ONLY_FOR: Final = {
     "stack_size": ("thread", "pool"),
     "strict": ("loop",),
     "on_stall": ("loop",),
+    "turn_threshold": ("loop",),
     "stall_log": ("loop",),
     "stall_profile": ("loop",),
     "stall_annotations": ("loop",),
@@ -243,7 +244,13 @@ def check(settings: Settings) -> None:
     if settings.turn_threshold is not None and settings.turn_threshold < 0.001:
         raise SettingsError("turn_threshold", "below 0.001 seconds every turn is too long")
     if not settings.stall_threshold:
-        for name in ("stall_log", "stall_profile", "stall_annotations", "metrics_file"):
+        for name in (
+            "turn_threshold",
+            "stall_log",
+            "stall_profile",
+            "stall_annotations",
+            "metrics_file",
+        ):
             if getattr(settings, name):
                 raise SettingsError(name, "nobody watches; give a stall_threshold, such as 0.1")
     for name in ("idle_timeout", "handler_timeout"):
