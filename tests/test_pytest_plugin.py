@@ -55,6 +55,19 @@ def test_the_option_may_stand_in_a_file(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(passed=1, failed=1)
 
 
+@pytest.mark.parametrize("asked", ["option", "file"])
+def test_a_conftest_may_name_the_plugin(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(PLAIN)
+    pytester.makeconftest('pytest_plugins = ["neverblock.pytest_plugin"]\n')
+    pytester.makeini("[pytest]\n" + ("neverblock_stall = 50ms\n" if asked == "file" else ""))
+    options = (STALL,) if asked == "option" else ()
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    result.assert_outcomes(passed=1, failed=1)
+
+
 def test_without_option_and_marker_nothing_is_watched_or_loaded(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         PLAIN

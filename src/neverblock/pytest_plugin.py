@@ -36,6 +36,10 @@ class UnwatchedLoopWarning(pytest.PytestWarning):
     """A test ran on a loop whose stalls cannot be seen."""
 
 
+#: Of a session: whether it was looked what its option says.
+ASKED: Final = pytest.StashKey[bool]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "fail a test that blocks its event loop for longer than this (50ms, 0.1s)"
     parser.getgroup("neverblock").addoption(
@@ -50,14 +54,22 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARKER}(threshold=0.1): fail the test if it blocks its event loop for longer, in "
         "seconds, or as a text like '50ms'; None: it may.",
     )
+    # A conftest.py has named the plugin: that it is loaded before those is past.
+    if ASKED not in config.stash:
+        begin(config, config.getoption(OPTION, None))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     # Before a conftest.py imports loops that can only be watched when they are imported later.
-    given = getattr(early_config.known_args_namespace, OPTION)
-    if text := given or early_config.getini(OPTION):
-        start(early_config, seconds(text, f"--{OPTION.replace('_', '-')}"))
+    begin(early_config, getattr(early_config.known_args_namespace, OPTION))
+
+
+def begin(config: pytest.Config, given: str | None) -> None:
+    """Watch every test where the command line or pytest's configuration asks for it."""
+    config.stash[ASKED] = True
+    if text := given or config.getini(OPTION):
+        start(config, seconds(text, f"--{OPTION.replace('_', '-')}"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
