@@ -460,7 +460,6 @@ WAYS: dict[str, Callable[[Stage], Call]] = {
     "os.chown": of_path(os.chown, -1, -1),
     "os.lchown": of_path(os.lchown, -1, -1),
     "os.fchown": of_descriptor("fchown", -1, -1),
-    "os.path.samestat": lambda stage: partial(os.path.samestat, *[os.stat(stage.file)] * 2),
     "os.path.abspath": just(os.path.abspath, "file"),
     **{
         f"os.path.{name}": of_path(getattr(os.path, name))

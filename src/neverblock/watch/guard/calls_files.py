@@ -129,8 +129,12 @@ CALLS: Final = rows(
     each("os.lchown", "event", "os.chown", IN_THREAD),
     Call("os.scandir", "event", "os.scandir", LOOP),
     Call("os.scandir.__next__", "next", "posix:ScandirIterator", LOOP),
-    each("os.path.samestat", "body", "genericpath:samestat", "os.stat and this, in a thread"),
-    each("os.path.abspath", "body", "posixpath:abspath", "paths that are absolute from the start"),
+    Call(
+        "os.path.abspath",
+        *("body", "posixpath:abspath"),
+        "paths that are absolute from the start",
+        waits.of_relative_path,
+    ),
     each(
         "os.path.exists os.path.isfile os.path.isdir os.path.getsize os.path.getmtime "
         "os.path.samefile os.makedirs os.removedirs os.path.islink os.path.ismount "

@@ -92,6 +92,14 @@ def of_descriptor(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> b
     return isinstance(args[0], int)
 
 
+def of_relative_path(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """abspath(path): asks for the current directory; an absolute path is only written anew."""
+    try:
+        return not os.path.isabs(args[0])
+    except TypeError:  # no path
+        return False
+
+
 def file_status(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """fstat(2): of a file, which may be a network away; not of a socket or a pipe."""
     try:
