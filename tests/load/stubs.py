@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 import threading
@@ -127,6 +128,19 @@ async def babbling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while await reader.read(65536):
         pass
+
+
+def refusing_every(count: int) -> Handle:
+    """HTTP, of which one answer in so many is an error."""
+    numbers = itertools.count(1)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            status = b"200 OK" if next(numbers) % count else b"503 Service Unavailable"
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    return handle
 
 
 async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from neverblock.cli.load import Allowed
 from neverblock.cli.refusal import Refusal
-from neverblock.load import Distribution, Plan, PlanError, Result
+from neverblock.load import Plan, PlanError, Result
 from tests.load import stubs
 from tests.load.stubs import stub
 from tests.servers.serving import PATIENCE, neverblock, neverblock_here
@@ -50,13 +50,21 @@ def test_errors_beyond_what_is_allowed_are_a_failure() -> None:
 
 def test_a_share_of_errors_may_be_allowed() -> None:
     result = Result.empty("tcp://127.0.0.1:1")
-    result.latency.add(Distribution.of([(1000, 98)]))
+    result.answers = 98
     result.fail("timeout", count=2)
     assert not Allowed.parse("2%").exceeded(result)
     assert Allowed.parse("1.9%").exceeded(result)
     for wrong in ("", "1.5", "-1", "x%", "1 %"):
         with pytest.raises(Refusal):
             Allowed.parse(wrong)
+
+
+def test_a_share_of_errors_is_of_all_that_was_asked_also_before_the_measured_time() -> None:
+    with stub(stubs.refusing_every(10)) as address:
+        options = ("load", f"http://{address}/", "--warmup", "1", "--duration", "0.1", "--quiet")
+        allowed = neverblock(*options, "--max-errors", "20%")
+        assert (allowed.returncode, allowed.stderr) == (0, "")
+        assert neverblock(*options, "--max-errors", "5%").returncode == 1
 
 
 def test_ctrl_c_gives_the_result_so_far() -> None:

@@ -232,7 +232,7 @@ class Allowed:
     def exceeded(self, result: Result) -> bool:
         if not self.share:
             return result.failures > self.number
-        total = result.requests + result.failures
+        total = result.answers + result.failures
         return result.failures > total * self.number / 100
 
 

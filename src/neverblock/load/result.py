@@ -72,6 +72,9 @@ class Result:
     late: Distribution = field(default_factory=Distribution)
     """How late the client itself was in sending what was due, connections being free."""
     idle: Idle = field(default_factory=Idle)
+    answers: int = 0
+    """Right answers from the first connection on, as errors are counted: also to what was due
+    before the measured time."""
     interrupted: bool = False
     """Whether it was ended early."""
     began: float | None = None
@@ -79,7 +82,7 @@ class Result:
 
     @property
     def requests(self) -> int:
-        """How many were answered as they should be."""
+        """How many that were due in the measured time were answered as they should be."""
         return self.latency.count
 
     @property
@@ -113,6 +116,7 @@ class Result:
         self.idle.asked += other.idle.asked
         self.idle.opened += other.idle.opened
         self.idle.closed += other.idle.closed
+        self.answers += other.answers
         self.interrupted = self.interrupted or other.interrupted
         starts = [each for each in (self.began, other.began) if each is not None]
         self.began = min(starts, default=None)
@@ -133,6 +137,7 @@ class Result:
         return {
             "target": self.target,
             "requests": self.requests,
+            "answers": self.answers,
             "began": self.began,
             "seconds": self.seconds,
             "throughput": self.throughput,
@@ -175,6 +180,7 @@ class Result:
             clients=[Use(**use) for use in data["client"]["each"]],
             late=Distribution(data["late_histogram"]),
             idle=Idle(**data["idle"]),
+            answers=data["answers"],
             interrupted=data["interrupted"],
             began=data["began"],
         )

@@ -239,6 +239,7 @@ class Session:
             clients=[use],
             late=Distribution.of(meter.late.recorded()),
             idle=Idle() if self.crowd is None else self.crowd.count,
+            answers=meter.total,
             interrupted=interrupted,
             began=meter.opens / SECOND if self.marks else None,
         )
