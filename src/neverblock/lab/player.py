@@ -2,7 +2,8 @@
 
 They are the clients of ``neverblock load``, in a closed loop. It opens all connections, and says
 so; then it takes a turn for each line of its standard input, and tells what came of it. Between two
-turns it does nothing at all, and no request is under way but those that a server leaves waiting.
+turns it does nothing at all, and no request is under way but those that a server leaves waiting:
+what is not answered in time is an error, and its connection is replaced in the next turn.
 When its input is closed it tells what all turns together came to.
 
 What it reads and what it tells are JSON objects, a line each.
@@ -57,7 +58,7 @@ class Player:
                 client.go()
         await asyncio.sleep((closes - nanoseconds()) / SECOND)
         busy = (time.process_time_ns() - used) / (nanoseconds() - began)
-        await self.answers(slots, closes + round(self.session.plan.timeout * SECOND))
+        await self.answers(slots, closes, round(self.session.plan.timeout * SECOND))
         return {
             "answered": meter.answered - answered,
             "total": meter.total - total,
@@ -65,12 +66,15 @@ class Player:
             "busy": busy,
         }
 
-    async def answers(self, slots: Slots, latest: int) -> None:
-        """Until nothing is under way any more, at the latest then."""
-        while nanoseconds() < latest:
+    async def answers(self, slots: Slots, closes: int, patience: int) -> None:
+        """Until nothing is under way any more; what takes longer than ``patience`` ends."""
+        while nanoseconds() <= closes + patience:
             if sum(client.in_flight > 0 for client in slots.clients()) <= self.waiting:
                 return
             await asyncio.sleep(SOON)
+        # Which of them a server leaves waiting, as it has to, cannot be told from those it forgot.
+        if not self.waiting:
+            slots.look(nanoseconds(), patience)
 
     def found(self) -> dict[str, Any]:
         """What all turns came to; afterwards nothing is open."""

@@ -326,9 +326,9 @@ EXPERIMENT = Experiment(
         "are measured side by side: their servers live at the same time and are loaded in turn, "
         "for a quarter of a second as a rule, again and again, so that all of them meet the same "
         "moods of the machine. Whom a server leaves waiting (the iterative one all but one, the "
-        "pool all but 64) has no latency and is an error. Memory and system calls are counted "
-        "apart from that, in three rounds; memory while as many clients hold a connection and are "
-        "silent."
+        "pool all but 64), or does not answer within ten seconds, has no latency and is an error. "
+        "Memory and system calls are counted apart from that, in three rounds; memory while as "
+        "many clients hold a connection and are silent."
     ),
     charts=(
         chart("throughput", "1/s", "Answers a second"),
