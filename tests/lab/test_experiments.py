@@ -170,6 +170,37 @@ def test_ways_that_cannot_be_told_apart_are_not_ranked() -> None:
     )
 
 
+def test_no_way_is_among_the_best_and_the_worst() -> None:
+    # The medians: 100, 75, 70. A round of the last was as good as one of the first.
+    figures = {"loop": [80.0, 100.0, 120.0], "thread": [74.0, 75.0, 76.0]}
+    figures["process"] = [40.0, 70.0, 95.0]
+    rows = list(ways_to_serve({(way, 100): each for way, each in figures.items()}))
+    [verdict] = load("models").verdicts(Found("models", rows))
+    assert verdict.text.endswith(
+        "100 clients: loop and process with up to 100/s, 1.3 times as much as thread with 75.0/s."
+    )
+    works = [
+        dataclasses.replace(
+            row,
+            experiment="waiting-or-computing",
+            case={"model": row.case["model"], "work": "wait", "milliseconds": 1.0},
+        )
+        for row in rows
+    ]
+    [verdict] = load("waiting-or-computing").verdicts(Found("waiting-or-computing", works))
+    assert verdict.text.endswith(
+        "wait 1 ms: loop and process with up to 100/s, thread least with 75.0/s."
+    )
+    costs = [
+        dataclasses.replace(row, metric="cpu", unit="s/request", value=1 / row.value)
+        for row in rows
+    ]
+    [verdict] = load("models").verdicts(Found("models", costs))
+    assert verdict.title == (
+        "Processor time for an answer: least under loop and process, 1.3 times as much under thread"
+    )
+
+
 def test_who_serves_some_clients_only_is_not_called_cheap() -> None:
     costs = {("loop epoll", 100): 1e-5, ("thread", 100): 3e-5, ("iterative", 100): 1e-6}
     rows = [

@@ -147,6 +147,17 @@ def leaders(ranked: Sequence[tuple[dict[str, Scalar], Summary]]) -> list[dict[st
     return [case for case, summary in ranked if alike(summary)]
 
 
+def outdone(
+    ranked: Sequence[tuple[dict[str, Scalar], Summary]],
+) -> tuple[dict[str, Scalar], Summary]:
+    """The last of these that is not among the leaders; the last of all where all of them are.
+
+    One whose rounds lie far apart may be as good as the first, though its median is the last.
+    """
+    best = leaders(ranked)
+    return next((each for each in reversed(ranked) if each[0] not in best), ranked[-1])
+
+
 def derived(fact: Fact, value: float, unit: str, *others: Fact) -> Fact:
     """A number computed from several facts, with the rows of all of them."""
     rows = [row for each in (fact, *others) for row in each.rows]
@@ -177,5 +188,6 @@ __all__ = [
     "bench",
     "derived",
     "leaders",
+    "outdone",
     "refuse",
 ]

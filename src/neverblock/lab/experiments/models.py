@@ -22,6 +22,7 @@ from neverblock.lab.experiment import (
     Verdict,
     derived,
     leaders,
+    outdone,
     refuse,
 )
 from neverblock.lab.results import Scalar, Summary
@@ -200,7 +201,7 @@ def most_answers(found: Found) -> Verdict | None:
         ranked = ranking(found, "throughput", connections)[::-1]
         if len(ranked) < 2 or not ranked[0][1].median:
             continue
-        (most, fast), (least, slow) = ranked[0], ranked[-1]
+        (most, fast), (least, slow) = ranked[0], outdone(ranked)
         best = leaders(ranked)
         clients = words.counted(connections, "client")
         for case in (most, least):
@@ -254,7 +255,7 @@ def dearest(found: Found, metric: str, what: str) -> Verdict | None:
     if not told:
         return None
     _, connections, ranked = max(told, key=lambda each: each[:2])
-    (cheap, _), (dear, _) = ranked[0], ranked[-1]
+    (cheap, _), (dear, _) = ranked[0], outdone(ranked)
     best = leaders(ranked)
     clients = words.counted(connections, "client")
     facts = {f"{name(case)}, {clients}": found.fact(metric, **case) for case, _ in ranked}

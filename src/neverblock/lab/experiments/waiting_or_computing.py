@@ -15,6 +15,7 @@ from neverblock.lab.experiment import (
     Settings,
     Verdict,
     leaders,
+    outdone,
 )
 from neverblock.lab.server import serving
 from neverblock.lab.ways import Way
@@ -77,7 +78,7 @@ def verdicts(found: Found) -> Sequence[Verdict]:
             for each in close:
                 winners[str(each["model"])] = winners.get(str(each["model"]), 0) + 1
             facts[f"{work} {length:g} ms, {case['model']}"] = found.fact("throughput", **case)
-            last, least = ranked[-1]
+            last, least = outdone(ranked)
             sentences.append(
                 f"{work} {length:g} ms: {ways.listed(close)} with "
                 f"{'up to ' if len(close) > 1 else ''}{words.shown(best.median, '1/s')}"
