@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from neverblock.cli.load import Allowed
 from neverblock.cli.refusal import Refusal
-from neverblock.load import Plan, PlanError, Result
+from neverblock.load import Distribution, Plan, PlanError, Result
 from tests.load import stubs
 from tests.load.stubs import stub
 from tests.servers.serving import PATIENCE, neverblock, neverblock_here
@@ -35,6 +36,13 @@ def test_it_shows_and_writes_what_it_measured(tmp_path: Path) -> None:
     table = (tmp_path / "all.hgrm").read_text()
     assert table.split()[:2] == ["Value", "Percentile"]
     assert f"TotalCount     = {result.requests:12.3f}" in table
+
+
+def test_mean_and_deviation_of_a_table_are_both_in_milliseconds(tmp_path: Path) -> None:
+    Distribution.of([(1_000_000, 1), (3_000_000, 1)]).write(tmp_path / "two.hgrm")
+    [line] = re.findall(r"#\[Mean .*", (tmp_path / "two.hgrm").read_text())
+    mean, deviation = map(float, re.findall(r"= +([\d.]+)", line))
+    assert (mean, deviation) == (pytest.approx(2, rel=0.001), pytest.approx(1, rel=0.002))
 
 
 def test_errors_beyond_what_is_allowed_are_a_failure() -> None:

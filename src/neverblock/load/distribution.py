@@ -5,17 +5,20 @@
 - The format and the arithmetic are the `hdrhistogram` package's.
 """
 
+import io
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 #: Nanoseconds; the buckets of recorder.pyx follow from these two.
 LONGEST = 3600 * 10**9
 FIGURES = 3
 
 SECOND = 1e9
+MILLISECOND = 1e6
 
 #: What a summary has, and the percentile of each.
 PERCENTILES = {"p50": 50, "p75": 75, "p90": 90, "p99": 99, "p99.9": 99.9, "p99.99": 99.99}
@@ -95,10 +98,14 @@ class Distribution:
         encoded: bytes | str = self._histogram.encode()
         return encoded.decode() if isinstance(encoded, bytes) else encoded
 
-    def write(self, path: "Path | str") -> None:
+    def write(self, path: Path | str) -> None:
         """A table of percentiles in milliseconds: an .hgrm file, for HdrHistogram's plotter."""
-        with open(path, "wb") as file:
-            self._histogram.output_percentile_distribution(file, SECOND / 1e3)
+        table = io.BytesIO()
+        self._histogram.output_percentile_distribution(table, MILLISECOND)
+        # The package divides the mean and forgets the deviation, which stands beside it.
+        deviation = f"StdDeviation   = {self._histogram.get_stddev() / MILLISECOND:12.{FIGURES}f}]"
+        told = re.sub(rb"StdDeviation   = .*\]", deviation.encode(), table.getvalue())
+        Path(path).write_bytes(told)
 
     def pairs(self) -> "Iterable[tuple[int, int]]":
         """Each time that was counted, in nanoseconds, and how often."""
