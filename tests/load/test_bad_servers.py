@@ -81,8 +81,9 @@ def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     assert result.errors == {"no such socket": 3}
 
 
-def test_a_name_that_does_not_exist() -> None:
-    result = run(Plan(target="tcp://does-not-exist.invalid:7000", **SHORT))
+@pytest.mark.parametrize("host", ["does-not-exist.invalid", "a..b", f"{'a' * 64}.invalid"])
+def test_a_name_that_does_not_exist(host: str) -> None:
+    result = run(Plan(target=f"tcp://{host}:7000", **SHORT))
     assert result.errors == {"name not found": 1}
 
 

@@ -43,8 +43,11 @@ async def places(target: Target, timeout: float) -> list[Place]:
     if target.scheme == "unix":
         return [Place(socket.AF_UNIX, target.path)]
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout):
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    try:
+        async with asyncio.timeout(timeout):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # A label that is empty or too long: nobody is asked (RFC 1035).
+        raise socket.gaierror(socket.EAI_NONAME, f"this is no name of a host: {error}") from None
     return [Place(family, address) for family, _, _, _, address in found]  # type: ignore[arg-type]
 
 
