@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,14 +64,24 @@ def crowd(
     *,
     cores: frozenset[int],
     message: bytes = b"x",
+    answer_size: int | None = None,
     patience: float = PATIENCE,
 ) -> Iterator[Crowd]:
-    """Hold so many connections; who was not answered within ``patience`` seconds is told."""
-    request = {"port": port, "count": count, "message": message.hex(), "patience": patience}
+    """Hold so many connections; who was not answered within ``patience`` seconds is told.
+
+    An answer has ``answer_size`` bytes at least; None: as many as the message.
+    """
+    request = {
+        "port": port,
+        "count": count,
+        "message": message.hex(),
+        "answer": len(message) if answer_size is None else answer_size,
+        "patience": patience,
+    }
     with (
         pinned(cores),
         subprocess.Popen(
-            [sys.executable, "-m", "neverblock.lab.crowd", json.dumps(request)],
+            [sys.executable, "-m", "neverblock.lab.crowd"],
             env=clean(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -80,12 +90,18 @@ def crowd(
             start_new_session=True,
         ) as process,
     ):
+        assert process.stdin is not None
         try:
+            # A message may be longer than an argument can be (execve(2)).
+            with suppress(BrokenPipeError):  # Its last words are read below.
+                print(json.dumps(request), file=process.stdin, flush=True)
             # Each client may keep the others waiting; the last word comes when none is left.
             told = answer(process, GRACE + patience * 4)
             yield Crowd(**told, _process=process, _patience=patience)
         finally:
             process.kill()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
 
 def answer(process: "subprocess.Popen[str]", timeout: float) -> Mapping[str, Any]:

@@ -1,10 +1,10 @@
-"""Clients that connect, get one answer each, and stay: ``python -m neverblock.lab.crowd REQUEST``.
+"""Clients that connect, get one answer each, and stay: ``python -m neverblock.lab.crowd``.
 
-It prints a JSON object when they all have their answer, or no more answers came for ``patience``
-seconds; then it holds the connections until its standard input is closed. For each line there, one
-client more connects, is answered and leaves, and how long that took is printed. It comes from an
-address of its own: the kernel takes long to find a port where half of them are taken, and that is
-not what is asked.
+What is asked of it is the first line of its standard input, a JSON object. It prints one when they
+all have their answer, or no more answers came for ``patience`` seconds; then it holds the
+connections until its standard input is closed. For each line more there, one client more connects,
+is answered and leaves, and how long that took is printed. It comes from an address of its own: the
+kernel takes long to find a port where half of them are taken, and that is not what is asked.
 """
 
 import json
@@ -13,6 +13,8 @@ import select
 import socket
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 #: Clients that wait for their answer at one time.
@@ -21,17 +23,20 @@ AT_ONCE: Final = 200
 ELSEWHERE: Final = "127.0.0.2"
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """ip(7): the port is chosen when it connects; Python has no name for it before 3.12."""
+#: Bytes that are read at once.
+CHUNK: Final = 65536
 
 
 def main() -> None:
-    request: dict[str, Any] = json.loads(sys.argv[1])
+    request: dict[str, Any] = json.loads(sys.stdin.readline())
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     address = ("127.0.0.1", int(request["port"]))
     message = bytes.fromhex(request["message"])
+    patience = float(request["patience"])
     begun = time.monotonic()
     held, answered, failure = gather(
-        address, message, int(request["count"]), float(request["patience"])
+        address, message, int(request["answer"]), int(request["count"]), patience
     )
     tell(
         connected=len(held),
@@ -40,15 +45,47 @@ def main() -> None:
         seconds=time.monotonic() - begun,
     )
     for _ in sys.stdin:
-        tell(seconds=probe(address, message, float(request["patience"])))
+        tell(seconds=probe(address, message, patience))
+
+
+@dataclass(slots=True)
+class Client:
+    """One that is connected, and has no answer yet. Its socket does not block."""
+
+    sock: socket.socket
+    left: memoryview
+    """What it has not said yet."""
+    awaited: int
+    """Bytes of its answer that have not come."""
+
+    @property
+    def events(self) -> int:
+        return select.POLLIN | (select.POLLOUT if self.left else 0)
+
+    def say(self) -> None:
+        """What can be said now. Raises OSError."""
+        with suppress(BlockingIOError):
+            while self.left:
+                self.left = self.left[self.sock.send(self.left) :]
+
+    def go_on(self) -> bool:
+        """Say and hear what can be now; whether it has its answer. Raises OSError."""
+        self.say()
+        with suppress(BlockingIOError):
+            while self.awaited > 0:
+                chunk = self.sock.recv(CHUNK)
+                if not chunk:
+                    raise ConnectionError("the server ended a connection")
+                self.awaited -= len(chunk)
+        return not self.left and self.awaited <= 0
 
 
 def gather(
-    address: tuple[str, int], message: bytes, count: int, patience: float
+    address: tuple[str, int], message: bytes, answer: int, count: int, patience: float
 ) -> tuple[list[socket.socket], int, str]:
     """The connections, how many were answered, and what went wrong first."""
     held: list[socket.socket] = []
-    waiting: dict[int, socket.socket] = {}
+    waiting: dict[int, Client] = {}
     poller = select.poll()
     answered = 0
     last = time.monotonic()
@@ -57,25 +94,29 @@ def gather(
         while len(held) < count and len(waiting) < AT_ONCE and not failure:
             try:
                 sock = socket.create_connection(address, patience)
-                sock.sendall(message)
+                sock.setblocking(False)
+                client = Client(sock, memoryview(message), answer)
+                client.say()
             except OSError as error:
                 failure = str(error)
                 break
             held.append(sock)
-            waiting[sock.fileno()] = sock
-            poller.register(sock, select.POLLIN)
+            waiting[sock.fileno()] = client
+            poller.register(sock, client.events)
         for descriptor, _ in poller.poll(100):
-            sock = waiting.pop(descriptor)
-            poller.unregister(descriptor)
-            try:
-                ended = not sock.recv(len(message))
-            except OSError as error:
-                ended, failure = True, failure or str(error)
-            if ended:
-                failure = failure or "the server ended a connection"
-            else:
-                answered += 1
+            client = waiting[descriptor]
             last = time.monotonic()
+            try:
+                done = client.go_on()
+            except OSError as error:
+                failure = failure or str(error)
+            else:
+                if not done:
+                    poller.modify(descriptor, client.events)
+                    continue
+                answered += 1
+            del waiting[descriptor]
+            poller.unregister(descriptor)
         if time.monotonic() - last > patience:
             failure = failure or f"no answer within {patience:g} s"
             break

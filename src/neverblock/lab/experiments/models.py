@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from neverblock import multiplexers
 from neverblock.lab import tree, turns, ways, words
-from neverblock.lab.clients import crowd, room
+from neverblock.lab.clients import Crowd, crowd, room
 from neverblock.lab.experiment import (
     Bench,
     Case,
@@ -88,12 +88,21 @@ def come_and_go(server: Server, way: ways.Way, bench: Bench) -> None:
     """No server in use has never seen a client leave. It matters: recv(2) into a large buffer that
     is shrunk, as asyncio's does, maps and unmaps memory each time until malloc(3) has seen a large
     one freed, and an echo costs four times as much until then."""
-    message = PROTOCOLS[bench.settings.protocol][1] or b"x" * bench.settings.size
-    with crowd(
-        server.port, min(FIRST, way.at_once or FIRST), cores=bench.client_cores, message=message
-    ):
+    with come(server, min(FIRST, way.at_once or FIRST), bench):
         pass
     server.tree.wait_processes(server.own)
+
+
+def come(server: Server, count: int, bench: Bench) -> AbstractContextManager[Crowd]:
+    """So many clients, which say what the protocol has for a start."""
+    message = PROTOCOLS[bench.settings.protocol][1]
+    return crowd(
+        server.port,
+        count,
+        cores=bench.client_cores,
+        message=message or b"x" * bench.settings.size,
+        answer_size=1 if message else None,
+    )
 
 
 def possible(way: ways.Way, connections: int) -> None:
@@ -132,11 +141,9 @@ def asked(
 
 def memory(server: Server, way: ways.Way, connections: int, bench: Bench) -> Iterator[Metric]:
     """At rest, and for each connection that had an answer and is held."""
-    message = PROTOCOLS[bench.settings.protocol][1] or b"x" * bench.settings.size
-    cores = bench.client_cores
 
     def held(count: int) -> tree.Memory:
-        with crowd(server.port, count, cores=cores, message=message) as clients:
+        with come(server, count, bench) as clients:
             if clients.answered < count:
                 raise LabError(
                     f"{clients.answered:,} of {count:,} clients were answered: {clients.failure}"
