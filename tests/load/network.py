@@ -72,3 +72,17 @@ def namespace(stack: ExitStack, name: str) -> str:
 
 def ip(name: str, *arguments: str) -> None:
     subprocess.run(["ip", "-n", name, *arguments], check=True)
+
+
+FEW_PORTS = """
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("40000 40199")
+"""
+
+
+def leave_few_ports(host: Host) -> None:
+    """To each of its addresses 200, to connect from."""
+    fewer = host.start("-c", FEW_PORTS, stdout=subprocess.PIPE)
+    _, refused = fewer.communicate(timeout=60)
+    if fewer.returncode != 0:
+        pytest.skip(f"ports cannot be limited here: {refused}")

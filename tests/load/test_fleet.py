@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import stubs
-from tests.load.network import Host, network
+from tests.load.network import Host, leave_few_ports, network
 from tests.load.stubs import stub
 from tests.servers.serving import PATIENCE, neverblock, served
 
@@ -98,19 +98,9 @@ def test_an_interrupt_at_the_terminal_leaves_the_figures_of_all_workers() -> Non
     assert "(ended early)" in shown
 
 
-#: Leaves 200 ports to each address of a host.
-FEW_PORTS = """
-with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
-    file.write("40000 40199")
-"""
-
-
 def test_workers_of_one_machine_do_not_take_each_others_ports() -> None:
     with network("host") as [host]:
-        fewer = host.start("-c", FEW_PORTS, stdout=subprocess.PIPE)
-        _, refused = fewer.communicate(timeout=PATIENCE)
-        if fewer.returncode != 0:
-            pytest.skip(f"ports cannot be limited here: {refused}")
+        leave_few_ports(host)
         serving = host.start(
             "-m", "neverblock", "serve", HANDLER, "--bind", "tcp://127.0.0.1:7000",
             "--stall-threshold", "0", stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from neverblock.errors import LabError
 from neverblock.lab.server import clean, pinned
+from neverblock.load.connecting import Place, sources
 
 #: Descriptors of a client that are no connections.
 SPARE: Final = 64
@@ -71,8 +73,12 @@ def crowd(
 
     An answer has ``answer_size`` bytes at least; None: as many as the message.
     """
+    place = Place(socket.AF_INET, ("127.0.0.1", port))
+    found = sources(place, count)
     request = {
         "port": port,
+        "sources": found,
+        "elsewhere": sources(place, 1, len(found))[0],
         "count": count,
         "message": message.hex(),
         "answer": len(message) if answer_size is None else answer_size,

@@ -4,7 +4,8 @@ What is asked of it is the first line of its standard input, a JSON object. It p
 all have their answer, or no more answers came for ``patience`` seconds; then it holds the
 connections until its standard input is closed. For each line more there, one client more connects,
 is answered and leaves, and how long that took is printed. It comes from an address of its own: the
-kernel takes long to find a port where half of them are taken, and that is not what is asked.
+kernel takes long to find a port where half of them are taken, and that is not what is asked. More
+than an address has ports for come from several, in turn (load/connecting.py).
 """
 
 import json
@@ -19,8 +20,6 @@ from typing import Any, Final
 
 #: Clients that wait for their answer at one time.
 AT_ONCE: Final = 200
-#: Where one client more comes from: all of 127.0.0.0/8 is this machine (RFC 6890).
-ELSEWHERE: Final = "127.0.0.2"
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """ip(7): the port is chosen when it connects; Python has no name for it before 3.12."""
 #: Bytes that are read at once.
@@ -35,8 +34,9 @@ def main() -> None:
     message = bytes.fromhex(request["message"])
     patience = float(request["patience"])
     begun = time.monotonic()
+    sources: list[str | None] = request["sources"]
     held, answered, failure = gather(
-        address, message, int(request["answer"]), int(request["count"]), patience
+        address, sources, message, int(request["answer"]), int(request["count"]), patience
     )
     tell(
         connected=len(held),
@@ -45,7 +45,7 @@ def main() -> None:
         seconds=time.monotonic() - begun,
     )
     for _ in sys.stdin:
-        tell(seconds=probe(address, message, patience))
+        tell(seconds=probe(address, request["elsewhere"], message, patience))
 
 
 @dataclass(slots=True)
@@ -81,7 +81,12 @@ class Client:
 
 
 def gather(
-    address: tuple[str, int], message: bytes, answer: int, count: int, patience: float
+    address: tuple[str, int],
+    sources: list[str | None],
+    message: bytes,
+    answer: int,
+    count: int,
+    patience: float,
 ) -> tuple[list[socket.socket], int, str]:
     """The connections, how many were answered, and what went wrong first."""
     held: list[socket.socket] = []
@@ -93,8 +98,7 @@ def gather(
     while (len(held) < count and not failure) or waiting:
         while len(held) < count and len(waiting) < AT_ONCE and not failure:
             try:
-                sock = socket.create_connection(address, patience)
-                sock.setblocking(False)
+                sock = connected(address, sources[len(held) % len(sources)], patience)
                 client = Client(sock, memoryview(message), answer)
                 client.say()
             except OSError as error:
@@ -123,12 +127,31 @@ def gather(
     return held, answered, failure
 
 
-def probe(address: tuple[str, int], message: bytes, patience: float) -> float | None:
+def connected(address: tuple[str, int], source: str | None, patience: float) -> socket.socket:
+    """A socket that does not block any more. Raises OSError."""
+    sock = socket.socket()
+    try:
+        sock.settimeout(patience)
+        if source is not None:
+            come_from(sock, source)
+        sock.connect(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def come_from(sock: socket.socket, source: str) -> None:
+    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((source, 0))
+
+
+def probe(address: tuple[str, int], source: str, message: bytes, patience: float) -> float | None:
     """Seconds from when a client more begins to connect until it is answered; None: it is not."""
     with socket.socket() as sock:
         sock.settimeout(patience)
-        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((ELSEWHERE, 0))
+        come_from(sock, source)
         begun = time.monotonic()
         try:
             sock.connect(address)
