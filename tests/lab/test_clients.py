@@ -38,6 +38,7 @@ def test_a_message_may_be_longer_than_an_argument_or_the_buffers_on_its_way() ->
         ) as clients,
     ):
         assert (clients.answered, clients.failure) == (count, "")
+        assert clients.probe() > 0
 
 
 def test_there_may_be_more_than_an_address_has_ports() -> None:

@@ -34,10 +34,8 @@ def main() -> None:
     message = bytes.fromhex(request["message"])
     patience = float(request["patience"])
     begun = time.monotonic()
-    sources: list[str | None] = request["sources"]
-    held, answered, failure = gather(
-        address, sources, message, int(request["answer"]), int(request["count"]), patience
-    )
+    answer, count = int(request["answer"]), int(request["count"])
+    held, answered, failure = gather(address, request["sources"], message, answer, count, patience)
     tell(
         connected=len(held),
         answered=answered,
@@ -45,7 +43,7 @@ def main() -> None:
         seconds=time.monotonic() - begun,
     )
     for _ in sys.stdin:
-        tell(seconds=probe(address, request["elsewhere"], message, patience))
+        tell(seconds=probe(address, request["elsewhere"], message, answer, patience))
 
 
 @dataclass(slots=True)
@@ -147,7 +145,9 @@ def come_from(sock: socket.socket, source: str) -> None:
     sock.bind((source, 0))
 
 
-def probe(address: tuple[str, int], source: str, message: bytes, patience: float) -> float | None:
+def probe(
+    address: tuple[str, int], source: str, message: bytes, answer: int, patience: float
+) -> float | None:
     """Seconds from when a client more begins to connect until it is answered; None: it is not."""
     with socket.socket() as sock:
         sock.settimeout(patience)
@@ -155,11 +155,23 @@ def probe(address: tuple[str, int], source: str, message: bytes, patience: float
         begun = time.monotonic()
         try:
             sock.connect(address)
-            sock.sendall(message)
-            answered = bool(sock.recv(len(message)))
+            sock.setblocking(False)
+            answered = talk(Client(sock, memoryview(message), answer), patience)
         except OSError:
             answered = False
         return time.monotonic() - begun if answered else None
+
+
+def talk(client: Client, patience: float) -> bool:
+    """Whether it has its answer; it stops where nothing happens for so long. Raises OSError."""
+    poller = select.poll()
+    client.say()
+    poller.register(client.sock, client.events)
+    while poller.poll(patience * 1000):
+        if client.go_on():
+            return True
+        poller.modify(client.sock, client.events)
+    return False
 
 
 def tell(**what: Any) -> None:
