@@ -75,6 +75,11 @@ def test_a_call_in_a_thread_stalls_nobody() -> None:
     assert handed["stalls told with the line"] == 0
 
 
+def test_no_server_has_more_cores_than_is_said() -> None:
+    assert "two cores at most" in load("waiting-or-computing").method
+    assert len(bench(SHORT).both_cores) <= 2
+
+
 @pytest.mark.parametrize(("model", "work"), [("loop", "wait"), ("pool", "compute")])
 def test_work_is_done(model: str, work: str) -> None:
     metrics = measured("waiting-or-computing", model=model, work=work, milliseconds=5.0)

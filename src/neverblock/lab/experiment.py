@@ -41,7 +41,8 @@ class Bench:
     client_cores: frozenset[int]
 
     @property
-    def all_cores(self) -> frozenset[int]:
+    def both_cores(self) -> frozenset[int]:
+        """For a server that may use more than one, and its clients."""
         return self.server_cores | self.client_cores
 
 

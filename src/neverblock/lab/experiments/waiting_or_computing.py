@@ -41,11 +41,11 @@ def measure(case: Case, bench: Bench) -> Iterator[Metric]:
     way = Way(str(case["model"]))
     seconds = float(case["milliseconds"] or 0) / 1000
     with serving(
-        "neverblock.lab.handlers:works", way.options(CALLERS), cores=bench.all_cores
+        "neverblock.lab.handlers:works", way.options(CALLERS), cores=bench.both_cores
     ) as server:
         answers = call(
             server,
-            cores=bench.all_cores,
+            cores=bench.both_cores,
             count=at_once(way),
             plain=f"{case['work']} {seconds:g}",
             seconds=bench.settings.duration,
@@ -145,8 +145,8 @@ EXPERIMENT = Experiment(
     method=(
         f"{CALLERS} callers (of a pool as many as it has places: 64) ask again once they are "
         "answered. Each question makes its handler wait, as for a database, or use processor time "
-        "in Python. The server may use every core, which its callers share. Iterative servers are "
-        "left out: they serve one caller."
+        "in Python. The server may use two cores at most, which its callers share; there are two "
+        "workers. Iterative servers are left out: they serve one caller."
     ),
     charts=tuple(charts()),
     cases=cases,
