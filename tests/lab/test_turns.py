@@ -160,6 +160,17 @@ def test_a_turn_has_room_for_many_answers(answer: float, duration: float, length
     assert turns.lasting(answer, duration) == pytest.approx(length)
 
 
+def test_those_whom_a_server_leaves_waiting_make_no_turn_longer() -> None:
+    def enter(_: Case, __: Bench, stack: ExitStack) -> tuple[Server, turns.Clients, bool]:
+        one = stack.enter_context(server(model="iterative", backlog=4096))
+        return one, stack.enter_context(asking(one, 1000, waiting=999)), False
+
+    with turns.Entrant({"connections": 1000}, PLACE, enter) as entrant:
+        entrant.take_turn()
+        assert entrant.outcome is None
+        assert not entrant.done
+
+
 def test_servers_are_gone_when_the_measurement_is_broken_off() -> None:
     servers: list[Server] = []
 

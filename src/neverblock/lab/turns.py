@@ -64,6 +64,8 @@ class Clients:
 
     process: "subprocess.Popen[str]"
     timeout: float
+    served: int
+    """How many of them are answered, while the others wait."""
 
     def turn(self, seconds: float, lead: float = 0.0) -> Turn:
         """Let them ask for so long, after a lead that is not measured. Raises LabError."""
@@ -103,7 +105,7 @@ def clients(
     with process:
         try:
             answer(process, timeout + GRACE)
-            yield Clients(process, timeout)
+            yield Clients(process, timeout, connections - waiting)
         finally:
             process.kill()
             assert process.stdin is not None
@@ -151,8 +153,7 @@ class Entrant:
         self._server, self._clients, statistics = self.enter(self.case, self.bench, self._stack)
         lead = max(settings.warmup, FIRST)
         first = self._turn(0.0, lead)
-        connections = int(self.case["connections"] or 1)
-        self._length = lasting(connections * lead / first.total, settings.duration)
+        self._length = lasting(self._clients.served * lead / first.total, settings.duration)
         self._sampler = Sampler(self._server, statistics)
         self._sampler.read()
 
