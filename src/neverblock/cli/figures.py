@@ -64,14 +64,14 @@ def line(plan: Plan, progress: Progress, rate: float) -> str:
     total = plan.ramp + plan.warmup + plan.duration
     parts = [
         f"{progress.phase} {min(progress.elapsed, total):.0f}/{total:g} s",
-        f"{progress.connections:,}/{plan.connections:,} connections",
-        f"{rate:,.0f}/s",
-        f"{progress.requests:,} answers",
+        f"{progress.connections:,}/{counted(plan.connections, 'connection')}",
+        f"{number(rate)}/s",
+        counted(progress.requests, "answer"),
     ]
     if plan.idle:
         parts.insert(2, f"{progress.idle:,} idle")
     if progress.errors:
-        parts.append(f"[red]{progress.errors:,} errors[/red]")
+        parts.append(f"[red]{counted(progress.errors, 'error')}[/red]")
     return " · ".join(parts)
 
 
@@ -92,9 +92,9 @@ def summary(plan: Plan, result: Result) -> "Table":
 
 
 def title(plan: Plan) -> str:
-    how = f"{plan.rate:,g} requests/s by the clock" if plan.rate else "closed loop"
+    how = f"{plan.rate:,.10g} requests/s by the clock" if plan.rate else "closed loop"
     several = f", {plan.pipeline} in flight on each" if plan.pipeline > 1 else ""
-    return f"{escaped(plan.shown)}: {plan.connections:,} connections{several}, {how}"
+    return f"{escaped(plan.shown)}: {counted(plan.connections, 'connection')}{several}, {how}"
 
 
 Rows = Iterator[tuple[str, str]]
@@ -104,7 +104,7 @@ def throughput(plan: Plan, result: Result) -> Rows:
     ended = " (ended early)" if result.interrupted else ""
     yield "measured", f"{result.seconds:.2f} s{ended}"
     yield "answers", f"{result.requests:,}"
-    yield "throughput", f"{result.throughput:,.0f}/s"
+    yield "throughput", f"{number(result.throughput)}/s"
     yield "sent, received", f"{size(result.bytes_sent)}, {size(result.bytes_received)}"
 
 
@@ -144,12 +144,23 @@ def client(result: Result) -> Rows:
         )
 
 
+def counted(count: int, what: str) -> str:
+    """``1 error``, ``2,000 errors``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def number(value: float) -> str:
+    """What may be large or small: ``1,234,568``, ``12.5``, ``0.4``."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
 def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it."""
+    """A time in the unit that suits it, also when it is rounded."""
     if seconds is None:
         return "–"
-    unit, factor = next((each for each in UNITS if seconds * each[1] >= 1), UNITS[-1])
-    return f"{seconds * factor:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+    fitting = (each for each in UNITS if float(f"{seconds * each[1]:.3g}") >= 1)
+    unit, factor = next(fitting, UNITS[-1])
+    return f"{number(seconds * factor)} {unit}"
 
 
 def size(count: int) -> str:

@@ -88,7 +88,8 @@ class Plan:
         if self.processes > self.connections:
             raise PlanError(
                 "processes",
-                f"{self.processes} processes cannot share {self.connections} connections; "
+                f"{self.processes} processes cannot share {self.connections} "
+                f"connection{'' if self.connections == 1 else 's'}; "
                 "ask for as many connections at least",
             )
         if self.size > LARGEST:
