@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 from rich.console import Console
@@ -47,8 +48,8 @@ def progress(run: Run, shown: Console) -> Iterator[None]:
     """Measure, and show how far it is. No thread draws meanwhile: nothing else runs."""
     seconds = [step.seconds(run.settings) for step in run.steps]
     shown.print(
-        f"{sum(len(step.cases) for step in run.steps):,} measurements in {run.settings.rounds} "
-        f"round{'s' if run.settings.rounds > 1 else ''}, about {minutes(sum(seconds))}"
+        f"{words.counted(sum(len(step.cases) for step in run.steps), 'measurement')} in "
+        f"{words.counted(run.settings.rounds, 'round')}, about {minutes(sum(seconds))}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=shown, auto_refresh=False, transient=True) as bar:
@@ -169,8 +170,8 @@ def show_changes(
     )
     worse = sum(each.worse(tolerance) for each in moved)
     shown.print(
-        f"\n[bold]Beside the older run[/bold]: {len(found):,} medians in both, {len(moved):,} "
-        f"moved by more than {tolerance:.0%}, {worse:,} for the worse"
+        f"\n[bold]Beside the older run[/bold]: {words.counted(len(found), 'median')} in both, "
+        f"{len(moved):,} moved by more than {words.percent(tolerance)}, {worse:,} for the worse"
     )
     if different:
         shown.print("[yellow]The runs differ in more than the code[/yellow]:")
@@ -190,13 +191,19 @@ def show_changes(
                 each.metric,
                 words.shown(each.before.median, each.before.unit),
                 words.shown(each.after.median, each.after.unit),
-                f"{each.ratio - 1:+.0%}" if each.ratio < 10 else f"× {each.ratio:,.0f}",
+                grown(each.ratio),
             )
         shown.print(made)
         if len(moved) > LISTED:
             shown.print(f"and {len(moved) - LISTED:,} more")
     for where, case in gone:
         shown.print(f"[red]gone[/red]: {where}, {escape(name(case))} could be measured before")
+
+
+def grown(ratio: float) -> str:
+    if ratio == inf:
+        return "from 0"
+    return f"{ratio - 1:+.0%}" if ratio < 10 else f"× {ratio:,.0f}"
 
 
 def show_order(
@@ -209,8 +216,8 @@ def show_order(
         shown.print(
             f"Order by throughput: the same in {part(each.same for each in pairs)} pairs"
             + (
-                f"; of the {len(swapped):,} others {close:,} were within {tolerance:.0%} of each "
-                f"other"
+                f"; of the {words.counted(len(swapped), 'other')} {close:,} "
+                f"{'was' if close == 1 else 'were'} within {words.percent(tolerance)} of each other"
                 if swapped
                 else ""
             )
@@ -218,7 +225,7 @@ def show_order(
     if levels:
         low, high = (f"{pick(each.common for each in levels) - 1:+.0%}" for pick in (min, max))
         shown.print(
-            f"Medians of throughput within {tolerance:.0%} of before: "
+            f"Medians of throughput within {words.percent(tolerance)} of before: "
             f"{part(abs(each.change - 1) <= tolerance for each in levels)}; beside what all ways "
             f"under a load have in common, from {low} to {high}, "
             f"{part(abs(each.own - 1) <= tolerance for each in levels)}"

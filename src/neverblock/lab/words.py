@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from neverblock.lab.report.units import shown
 
-__all__ = ["counted", "listed", "often", "shown", "times"]
+__all__ = ["counted", "listed", "often", "percent", "shown", "times"]
 
 
 def times(ratio: float) -> str:
@@ -20,6 +20,11 @@ def often(count: float) -> str:
 def counted(count: float, what: str) -> str:
     """``1 client``, ``10,000 clients``."""
     return f"{count:,.0f} {what}{'' if count == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """What was set, as it was meant: ``10%``, ``0.5%``."""
+    return f"{share * 100:,.6g}%"
 
 
 def listed(items: Iterable[str]) -> str:

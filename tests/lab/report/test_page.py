@@ -126,3 +126,17 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     assert done.stdout == (
         "the report needs altair, which is not installed: pip install 'neverblock[lab]'\n"
     )
+
+
+def test_one_of_anything_is_told_as_one() -> None:
+    row = Row(experiment="e", case={"a": 1}, round=1, metric="throughput", unit="1/s", value=1.0)
+    before, now = (
+        dataclasses.replace(
+            EMPTY, machine={"cores": 1}, rows=(row, dataclasses.replace(row, case={"a": other}))
+        )
+        for other in (2, 3)
+    )
+    text = render(now, before)
+    assert re.search(r" · 1 core\b", text)
+    for words in ("Of 1 figure that both", "1 is new.", "1 was not measured again."):
+        assert words in text
