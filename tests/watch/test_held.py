@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +152,32 @@ async def main():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "and counting" in done.stdout
     assert "GIL held" not in done.stdout
+
+
+def test_an_object_has_points_where_the_locale_has_commas(tmp_path: Path) -> None:
+    if shutil.which("localedef") is None:
+        pytest.skip("a locale is made by localedef(1)")
+    make = ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "de_DE.UTF-8")]
+    if subprocess.run(make, capture_output=True, check=False).returncode:
+        pytest.skip("this system has no source of such a locale")
+    done = program(
+        """
+import asyncio, locale, re
+import neverblock
+
+locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
+print(locale.localeconv()["decimal_point"])
+
+async def main():
+    re.match(r"(a+)+$", "a" * 25 + "b")
+
+neverblock.run(main(), watch=neverblock.Watch(threshold=0.05, log_format="json"))
+""",
+        LOCPATH=str(tmp_path),
+    )
+    assert done.stdout == ",\n", done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    told = json.loads(line)
+    assert 0.05 <= told["stall_seconds"] < 60
+    assert 0 <= told["stall_cpu_seconds"] < 60
+    assert told["stall_line"] > 0

@@ -3,6 +3,8 @@
 # - What does not fit is left out: a string is cut at a character, a member that has no room is not
 #   begun, so that whatever stands there can be read.
 # - Bytes that are no UTF-8 become U+FFFD.
+# - A number is written by integers alone: in the program's locale a comma may stand for the point
+#   (setlocale(3)).
 
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
@@ -82,9 +84,18 @@ cdef inline void add_string(Object *self, const char *name, const char *text) no
         put_string(self, text)
 
 
-cdef inline void add_number(Object *self, const char *name, double value) noexcept nogil:
+cdef inline void add_number(Object *self, const char *name, long long value) noexcept nogil:
     if put_name(self, name):
-        self.used += snprintf(&self.text[self.used], 24, b"%.10g", value)
+        self.used += snprintf(&self.text[self.used], 24, b"%lld", value)
+
+
+# To the microsecond.
+cdef inline void add_seconds(Object *self, const char *name, double value) noexcept nogil:
+    cdef long long microseconds = <long long> (max(value, 0.0) * 1e6 + 0.5)
+    if put_name(self, name):
+        self.used += snprintf(
+            &self.text[self.used], 24, b"%lld.%06lld",
+            microseconds // 1000000, microseconds % 1000000)
 
 
 cdef inline void add_false(Object *self, const char *name) noexcept nogil:

@@ -6,7 +6,9 @@ from libc.string cimport strlen
 from posix.unistd cimport getpid, write
 
 from neverblock.watch.bell cimport pthread_mutex_lock, pthread_mutex_unlock
-from neverblock.watch.json_text cimport Object, add_false, add_number, add_string, close_line
+from neverblock.watch.json_text cimport (
+    Object, add_false, add_number, add_seconds, add_string, close_line,
+)
 from neverblock.watch.kernel cimport nb_call_name
 from neverblock.watch.mail cimport Event, at_gil
 from neverblock.watch.text cimport NAME, begins, file_of, function_of, own_line, source_line
@@ -134,7 +136,7 @@ cdef inline void compose_json(
     add_string(line, "message", words.message)
     add_number(line, "pid", getpid())
     add_false(line, "stall_over")
-    add_number(line, "stall_seconds", event.at - event.began)
+    add_seconds(line, "stall_seconds", event.at - event.began)
     add_string(line, "stall_cause", words.cause)
     add_string(line, "stall_detail", words.detail)
     if own >= 0:
@@ -142,8 +144,8 @@ cdef inline void compose_json(
         add_number(line, "stall_line", stack.lines[own].number)
         add_string(line, "stall_function", function_of(stack, own))
         add_string(line, "stall_source", words.source)
-    add_number(line, "stall_cpu_seconds", event.used.cpu)
-    add_number(line, "stall_queued_seconds", event.used.queued)
+    add_seconds(line, "stall_cpu_seconds", event.used.cpu)
+    add_seconds(line, "stall_queued_seconds", event.used.queued)
     close_line(line)
 
 
