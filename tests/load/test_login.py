@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from neverblock.errors import PlanError
@@ -229,13 +229,18 @@ def test_every_user_and_password_can_be_written(user: bytes, password: bytes) ->
     assert (target.user, target.password, target.host) == (user, password, "h")
 
 
-@given(st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="%"), min_size=8))
-def test_nothing_that_is_told_of_a_plan_has_the_password_in_it(password: str) -> None:
-    url = f"redis://:{password}@h"
+def all_that_is_told(url: str) -> str:
     plan = Plan(target=url)
-    assert plan.parsed.password == password.encode()
-    for text in (plan.shown, repr(plan), repr(plan.parsed), masked(url)):
-        assert password not in text
     with pytest.raises(PlanError) as caught:
         Plan(target=f"{url}:x")
-    assert password not in str(caught.value)
+    return "\n".join((plan.shown, repr(plan), repr(plan.parsed), masked(url), str(caught.value)))
+
+
+@given(st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="%"), min_size=8))
+@example("get=9,se")
+def test_nothing_that_is_told_of_a_plan_has_the_password_in_it(password: str) -> None:
+    # A plan has words of its own, and one of them may be the password.
+    assume(password not in all_that_is_told("redis://:anything@h"))
+    url = f"redis://:{password}@h"
+    assert Plan(target=url).parsed.password == password.encode()
+    assert password not in all_that_is_told(url)
