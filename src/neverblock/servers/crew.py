@@ -51,12 +51,18 @@ class Slot:
 
 
 class Crew:
-    """The workers that serve, and those that are to. ``fork`` starts one, or raises OSError."""
+    """The workers that serve, and those that are to.
 
-    def __init__(self, size: int, fork: Callable[[int], Worker]) -> None:
+    ``fork`` starts one, or raises OSError. ``renewed`` is called when others serve after a reload.
+    """
+
+    def __init__(
+        self, size: int, fork: Callable[[int], Worker], renewed: Callable[[], None]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self._size = size
         self._fork = fork
+        self._renewed = renewed
         self._slots: list[Slot] = []
         self._raising: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -123,6 +129,7 @@ class Crew:
             "reloaded: new connections go to %d new workers",
             self._size,
         )
+        self._renewed()
 
     def _take_over(self, workers: list[Worker]) -> None:
         before = self._slots

@@ -48,7 +48,7 @@ class Supervisor(BoundedServer):
         self.backend = str(getattr(self.loop, "backend", type(self.loop).__name__))
         self._target = target
         self._given = replace(settings, workers=0, max_connections=None)
-        self._crew = Crew(settings.workers, self._fork)
+        self._crew = Crew(settings.workers, self._fork, self._distribute)
         self._watch = Watch(self._died)
         self._waiting: deque[Handed] = deque()
         self._numbers = count()
