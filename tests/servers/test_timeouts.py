@@ -40,6 +40,44 @@ async def both(reader, writer):
         writer.write(data)
         await writer.drain()
     writer.close()
+
+HALF = bytes(10_000_000)
+
+async def much(stream):
+    """Have much taken: as it is sent, at the end, or while it receives."""
+    way = await stream.receive_exactly(1)
+    if way == b"s":
+        await stream.send(HALF)
+        await stream.send(HALF)
+    elif way == b"e":
+        await stream.send(HALF + HALF)
+    else:
+        sending = asyncio.create_task(stream.send(HALF + HALF))
+        await stream.receive()
+        await sending
+
+async def much_written(reader, writer):
+    way = await reader.readexactly(1)
+    if way == b"s":
+        for _ in range(2):
+            writer.write(HALF)
+            await writer.drain()
+    elif way == b"e":
+        writer.writelines([HALF, HALF])
+    else:
+        asyncio.get_running_loop().call_soon(writer.write, HALF + HALF)
+        await reader.read()
+
+async def heap(reader, writer):
+    """Write on, and never wait until it is taken."""
+    while True:
+        writer.write(bytes(1_000_000))
+        await asyncio.sleep(0.01)
+
+async def late(reader, writer):
+    await asyncio.sleep(1.9)
+    writer.write(b"?")
+    writer.write(await reader.read(1))
 '''
 
 
@@ -97,6 +135,42 @@ def test_a_client_that_takes_nothing_is_closed(app: str, model: str, handler: st
     with served(f"{app}:{handler}", "--model", model, "--idle-timeout", "0.3") as server:
         with server.connect():
             server.wait_until_logged("idle for 0.3 s")
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("handler", ["much", "much_written"])
+def test_a_client_that_takes_slowly_is_not_silent(app: str, handler: str) -> None:
+    with served(f"{app}:{handler}", "--idle-timeout", "1") as server, ExitStack() as opened:
+        clients = [opened.enter_context(server.connect()) for _ in range(3)]
+        for client, way in zip(clients, (b"s", b"e", b"r"), strict=True):
+            # What the kernel holds for it counts as taken.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
+            client.sendall(way)
+        for _ in range(10):
+            for client in clients:
+                assert len(exactly(client, 2_000_000)) == 2_000_000
+            select.select([], [], [], 0.2)  # In all, more than the server's patience.
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            assert until_the_end(client) == b""
+        assert server.stop() == 0
+        assert "idle" not in server.log
+
+
+def test_a_writer_that_goes_on_hides_no_client_that_takes_nothing(app: str) -> None:
+    with served(f"{app}:heap", "--idle-timeout", "0.3") as server:
+        with server.connect():
+            server.wait_until_logged("idle for 0.3 s")
+        assert server.stop() == 0
+
+
+def test_a_reader_has_waited_since_it_was_read_from(app: str) -> None:
+    with served(f"{app}:late", "--idle-timeout", "1") as server:
+        with server.connect() as client:
+            assert exactly(client, 1) == b"?"
+            select.select([client], [], [], 0.4)
+            client.sendall(b"!")
+            assert until_the_end(client) == b"!"
         assert server.stop() == 0
 
 

@@ -6,9 +6,12 @@ it finds, so that neither a byte nor a wait costs a timer.
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 logger = logging.getLogger("neverblock.server")
+
+Data = TypeVar("Data")
 
 
 class Waiting(Protocol):
@@ -28,7 +31,8 @@ class Waiting(Protocol):
 
 
 class IdleTimer:
-    """Aborts a connection whose peer keeps it waiting for ``timeout`` seconds."""
+    """Aborts a connection whose peer keeps it waiting for ``timeout`` seconds, in which nothing
+    came that was waited for, and nothing was taken of what is sent."""
 
     __slots__ = ("_connection", "_loop", "_since", "_timeout", "_timer", "_unsent")
 
@@ -45,17 +49,30 @@ class IdleTimer:
     def touch(self) -> None:
         """A wait begins, or a byte came that does not end it."""
         self._since = self._loop.time()
+        self._unsent = self._connection.unsent
+
+    def send(self, write: Callable[[Data], None], data: Data) -> None:
+        """``write(data)``. What that adds to the unsent must not hide what the peer takes."""
+        self._note()
+        write(data)
+        self._note()
 
     def cancel(self) -> None:
         """Look no more. The connection is over."""
         self._timer.cancel()
 
-    def _look(self) -> None:
-        now = self._loop.time()
+    def _note(self) -> None:
+        """Note what is unsent: is it less than before, the peer has taken some."""
         unsent = self._connection.unsent
-        if not self._connection.waits_for_peer or unsent < self._unsent:
-            self._since = now
+        if unsent < self._unsent:
+            self._since = self._loop.time()
         self._unsent = unsent
+
+    def _look(self) -> None:
+        self._note()
+        now = self._loop.time()
+        if not self._connection.waits_for_peer:
+            self._since = now
         if now - self._since >= self._timeout:
             reason = f"idle for {self._timeout:g} s"
             peer = self._connection.peer

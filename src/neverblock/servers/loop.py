@@ -101,7 +101,10 @@ class LoopStream(Stream, asyncio.Protocol):
             # sends would otherwise never let that turn begin.
             await self._until_gone()
             raise self._refusal()
-        self._transport.write(data)
+        if self._idle is None:
+            self._transport.write(data)
+        else:
+            self._idle.send(self._transport.write, data)
 
     async def send_eof(self) -> None:
         while self._choked:
@@ -130,18 +133,18 @@ class LoopStream(Stream, asyncio.Protocol):
         waiter = self._server.loop.create_future()
         if self._senders is None:
             self._senders = []
+            if self._idle is not None:
+                self._idle.touch()
         self._senders.append(waiter)
-        if self._idle is not None:
-            self._idle.touch()
         return waiter
 
     def _close(self) -> None:
         if not self._closed:
             self._closed = True
             self._sendable = False
+            self._transport.close()
             if self._idle is not None:
                 self._idle.touch()
-            self._transport.close()
             self._wake()
 
     # What the buffer asks for

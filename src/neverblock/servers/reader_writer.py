@@ -1,12 +1,14 @@
 """asyncio's ``async def handle(reader, writer)`` under the loop model.
 
 Reader, writer and their protocol are asyncio's own; what is added is the server's side: the drain,
-the abort, the log. The connection stands between the transport and that protocol, and is over when
-the transport is gone *and* the handler ended. Everything runs in the loop's thread.
+the idle timeout, the abort, the log. The connection stands between the transport and that
+protocol, and is over when the transport is gone *and* the handler ended. Everything runs in the
+loop's thread.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from neverblock.servers.handler import report_failure
@@ -50,7 +52,7 @@ class ReaderWriterConnection(asyncio.Protocol):
         self._scheme = scheme
         self._address = address
         self.peer = ""
-        self._reader = asyncio.StreamReader(loop=server.loop)
+        self._reader = Reader(self, server.loop)
         self._protocol = asyncio.StreamReaderProtocol(self._reader, loop=server.loop)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
@@ -81,7 +83,12 @@ class ReaderWriterConnection(asyncio.Protocol):
         self._protocol.connection_made(transport)
         if self._server.settings.idle_timeout is not None:
             self._idle = IdleTimer(self._server.loop, self._server.settings.idle_timeout, self)
-        writer = asyncio.StreamWriter(transport, self._protocol, self._reader, self._server.loop)
+        arguments = (transport, self._protocol, self._reader, self._server.loop)
+        writer = (
+            asyncio.StreamWriter(*arguments)
+            if self._idle is None
+            else TimedWriter(self._idle, *arguments)
+        )
         handler = cast("ReaderWriterHandler", self._server.handler)
         self._task = self._server.loop.create_task(handler(self._reader, writer))
         self._task.add_done_callback(self._ended)
@@ -112,10 +119,21 @@ class ReaderWriterConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._choked = True
         self._protocol.pause_writing()
+        if self._idle is not None:
+            self._idle.touch()
 
     def resume_writing(self) -> None:
         self._choked = False
         self._protocol.resume_writing()
+        if self._idle is not None:
+            self._idle.touch()
+
+    # What the reader calls
+
+    def reading(self) -> None:
+        """The handler reads on: it waits for the peer from here, if nothing is held."""
+        if self._idle is not None:
+            self._idle.touch()
 
     # What the server and the idle timer call
 
@@ -166,11 +184,57 @@ class ReaderWriterConnection(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             report_failure(self.peer, error, self._gone)
-        if self._idle is not None:
-            self._idle.touch()
         if self._transport is not None:
             self._transport.close()
+        if self._idle is not None:
+            self._idle.touch()
         self._server.check(self)
+
+
+class Reader(asyncio.StreamReader):
+    """asyncio's, which tells its connection that somebody reads."""
+
+    def __init__(self, connection: ReaderWriterConnection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._connection = weakref.ref(connection)  # Which has this one.
+
+    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]:
+        self._tell()
+        return super().read(n)
+
+    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]:
+        self._tell()
+        return super().readexactly(n)
+
+    def readuntil(self, separator: Any = b"\n") -> Coroutine[Any, Any, bytes]:
+        self._tell()
+        return super().readuntil(separator)
+
+    def _tell(self) -> None:
+        connection = self._connection()
+        if connection is not None:
+            connection.reading()
+
+
+class TimedWriter(asyncio.StreamWriter):
+    """asyncio's, which lets the idle timer see what is written."""
+
+    def __init__(
+        self,
+        idle: IdleTimer,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        reader: asyncio.StreamReader,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(transport, protocol, reader, loop)
+        self._idle = idle
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._idle.send(super().write, data)
+
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self._idle.send(super().writelines, data)
 
 
 # asyncio does not say what its readers hold and whether somebody waits for more.
