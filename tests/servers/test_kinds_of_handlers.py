@@ -1,5 +1,6 @@
 """Handlers that are no `async def handle(stream)`, under the loop model."""
 
+import signal
 import socket
 import threading
 from contextlib import ExitStack
@@ -9,8 +10,8 @@ import pytest
 
 from tests.servers.serving import exactly, neverblock, served
 
-APP = """
-import asyncio, contextvars, os, threading, time
+APP = r"""
+import asyncio, contextvars, os, signal, threading, time
 
 inside = threading.Semaphore(0)
 request = contextvars.ContextVar("request")
@@ -48,6 +49,24 @@ async def both(reader, writer):
 async def lines(reader, writer):
     while line := await reader.readline():
         writer.write(line.upper())
+
+async def held_up(reader, writer):
+    'Gets on after its first line when there is a SIGUSR1.'
+    on = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, on.set)
+    read = {
+        b"line\n": reader.readline,
+        b"some\n": lambda: reader.read(5),
+        b"size\n": lambda: reader.readexactly(5),
+        b"rest\n": reader.read,
+    }[await reader.readline()]
+    writer.write(b"?")
+    await on.wait()
+    try:
+        while data := await read():
+            writer.write(data)
+    except asyncio.IncompleteReadError as error:
+        assert not error.partial
 
 async def failing_too(reader, writer):
     writer.write(await reader.readexactly(3))
@@ -193,6 +212,20 @@ def test_a_reader_ends_with_the_drain(app: str) -> None:
             assert everything(idle) == b""
             begun.sendall(b" a line\n")
             assert everything(begun) == b"HALF A LINE\n"
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("way", [b"line\n", b"some\n", b"size\n", b"rest\n"])
+def test_a_reader_ends_when_what_it_held_at_the_drain_is_read(app: str, way: bytes) -> None:
+    with served(f"{app}:held_up", "--drain-timeout", "600") as server:
+        with server.connect() as client:
+            client.sendall(way + b"one.\ntwo.\n")
+            assert exactly(client, 1) == b"?"
+            server.send()
+            server.wait_until_logged("draining")
+            server.send(signal.SIGUSR1)
+            assert everything(client) == b"one.\ntwo.\n"
         assert server.wait() == 0
         assert "Traceback" not in server.log
 

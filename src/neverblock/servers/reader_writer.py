@@ -134,6 +134,8 @@ class ReaderWriterConnection(asyncio.Protocol):
         """The handler reads on: it waits for the peer from here, if nothing is held."""
         if self._idle is not None:
             self._idle.touch()
+        if self._draining:
+            self._end_when_read()
 
     # What the server and the idle timer call
 
