@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from neverblock.servers.tls.session import TlsError
 from tests.servers.serving import PATIENCE, reset
 from tests.servers.tls.client import ClientSocket
 from tests.servers.tls.conftest import Authority
+from tests.servers.tls.fragment import logged_client, unfinished
 
 DATA = random.Random(1).randbytes(3_000_000)
 
@@ -164,3 +166,22 @@ def test_a_client_that_leaves_within_the_handshake(
     raw[0].shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionResetError, match="the peer left"):
         TlsSocket(raw[1], authority.server()).handshake()
+
+
+def test_a_client_may_leave_a_message_of_tls_unfinished(
+    raw: tuple[socket.socket, socket.socket], authority: Authority, tmp_path: Path
+) -> None:
+    sock, accepted = raw
+    log = tmp_path / "keys"
+    server = TlsSocket(accepted, authority.server())
+    clients: list[ClientSocket] = []
+    context = logged_client(authority, log)
+    connecting = beside(lambda: clients.append(ClientSocket(sock, context)))
+    server.handshake()
+    connecting.join()
+    sock.sendall(unfinished(clients[0], log))
+    sock.shutdown(socket.SHUT_WR)
+    assert server.recv(10) == b""
+    with pytest.raises(TlsError, match="has not finished a message"):
+        server.send(b"answer")
+    server.shutdown(socket.SHUT_WR)

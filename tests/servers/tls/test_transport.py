@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.servers.conftest import Run
 from tests.servers.serving import PATIENCE, reset
 from tests.servers.tls.client import ClientSocket
 from tests.servers.tls.conftest import Authority
+from tests.servers.tls.fragment import logged_client, unfinished
 
 DATA = bytes(range(256)) * 20_000
 
@@ -478,6 +480,32 @@ def test_a_damaged_record_is_told_after_what_came_before(run: Run, authority: Au
             assert "bad record mac" in str(server.error)
             with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
                 await asyncio.to_thread(client.recv, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "write", "write_eof"])
+def test_a_peer_may_leave_a_message_of_tls_unfinished(
+    run: Run, authority: Authority, tmp_path: Path, how: str
+) -> None:
+    async def main() -> None:
+        log = tmp_path / "keys"
+        async with connected(authority, client=logged_client(authority, log)) as ends:
+            client, server = await ends.secure(), ends.connection
+            client.sock.sendall(unfinished(client, log))
+            client.sock.shutdown(socket.SHUT_WR)
+            await server.told("eof_received")
+            if how == "write":
+                server.transport.write(b"answer")
+            elif how == "write_eof":
+                server.transport.write_eof()
+            if how != "write":
+                server.transport.close()
+            await server.told("connection_lost")
+            if how == "write":
+                assert "has not finished a message" in str(server.error)
+            else:
+                assert server.error is None
 
     run(main())
 

@@ -103,18 +103,21 @@ class TlsSocket:
         return data
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Send the beginning of ``data``; how many bytes that was. Raises OSError."""
+        """Send the beginning of ``data``; how many bytes that was. Raises TlsError, OSError."""
         part = data
         if type(data) is not bytes or len(data) > SLICE:
             part = memoryview(data).cast("B")[:SLICE]
         with self._wire:
             with self._lock:
                 encrypted = self._session.send(part)
+                failure = self._session.failure
             self._put(encrypted)
+        if failure is not None:
+            raise TlsError(failure)
         return len(part)
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of ``data``. Raises OSError."""
+        """Send all of ``data``. Raises TlsError, OSError."""
         sent = self.send(data)
         rest = memoryview(data).cast("B")
         while sent < len(rest):

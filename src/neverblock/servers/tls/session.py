@@ -33,12 +33,17 @@ RECORD: Final = 16 * 1024
 #: of a connection, and a peer that never stops to ask must not fill our memory.
 MOST_ANSWERS: Final = 64 * 1024
 
+#: A handshake message that came in several records, as far as it came: nothing can be sent before
+#: its rest.
+UNFINISHED: Final = "the peer has not finished a message of TLS's own"
+
 #: OpenSSL's reasons, as an administrator would put them.
 REASONS: Final = {
     "HTTP_REQUEST": "the peer speaks plain HTTP",
     "HTTPS_PROXY_REQUEST": "the peer takes this for an HTTP proxy",
     "NO_SHARED_CIPHER": "the peer offers no cipher that we have",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no certificate",
+    "SHUTDOWN_WHILE_IN_INIT": UNFINISHED,
     "SSLV3_ALERT_BAD_CERTIFICATE": "the peer takes our certificate for a bad one",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer says that our certificate has expired",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not accept our certificate",
@@ -84,10 +89,18 @@ class Session:
         return b"".join(self._receive(view[at : at + SLICE]) for at in range(0, len(view), SLICE))
 
     def send(self, data: bytes | bytearray | memoryview) -> bytes:
-        """At most SLICE bytes of plaintext, encrypted, after all that was still to be sent."""
+        """At most SLICE bytes of plaintext, encrypted, after all that was still to be sent.
+
+        Look at ``failure`` afterwards: with that they are lost.
+        """
         self._tickets = 0
         if len(data) and self.failure is None:
-            self._object.write(data)  # All of it: a buffer in memory is never full.
+            try:
+                self._object.write(data)  # All of it: a buffer in memory is never full.
+            except ssl.SSLWantReadError:
+                self.failure = UNFINISHED
+            except ssl.SSLError as error:
+                self.failure = reason_of(error)
         return self._outgoing.read()
 
     def end(self) -> bytes:
@@ -98,6 +111,8 @@ class Session:
                 self._object.unwrap()
             except ssl.SSLWantReadError:
                 pass  # It has sent ours, and would wait for the peer's.
+            except ssl.SSLError as error:
+                self.failure = reason_of(error)
         return self._outgoing.read()
 
     @property

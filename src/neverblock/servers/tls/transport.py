@@ -177,10 +177,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             data = memoryview(data).cast("B")
         if len(data) <= SLICE:
             self._raw.write(self._session.send(data))
-            return
-        with memoryview(data) as view:
-            for at in range(0, len(view), SLICE):
-                self._raw.write(self._session.send(view[at : at + SLICE]))
+        else:
+            with memoryview(data) as view:
+                for at in range(0, len(view), SLICE):
+                    self._raw.write(self._session.send(view[at : at + SLICE]))
+        if self._session.failure is not None:
+            self._fail(TlsError(self._session.failure))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """The same for several."""
