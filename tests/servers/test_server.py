@@ -145,6 +145,19 @@ def test_what_hinders_it_is_raised_where_it_begins(model: str) -> None:
             pytest.fail("it began")
 
 
+async def stop_the_loop(stream: Stream) -> None:
+    asyncio.get_running_loop().stop()
+
+
+def test_what_ended_it_is_raised_at_its_end() -> None:
+    server = neverblock.Server(stop_the_loop)
+    with pytest.raises(RuntimeError, match="stopped before"), server:
+        [thread] = [each for each in threading.enumerate() if each.name == "neverblock server"]
+        with connected(server.url):
+            thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
 def test_it_serves_again_and_again() -> None:
     server = neverblock.Server(pid)
     for _ in range(3):

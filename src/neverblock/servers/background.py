@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from neverblock.servers.handler import AnyHandler
@@ -47,8 +48,9 @@ class InThread:
         self._loop.result()
 
     def stop(self) -> int:
-        """Drain; how many connections were reset."""
-        self._loop.result().call_soon_threadsafe(self._stop.request, "the program")
+        """Drain; how many connections were reset. Raises what ended it before."""
+        with suppress(RuntimeError):  # Its loop is closed: what ended it is raised below.
+            self._loop.result().call_soon_threadsafe(self._stop.request, "the program")
         self._thread.join()
         return self._reset.result()
 
