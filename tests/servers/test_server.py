@@ -16,7 +16,16 @@ import pytest
 import neverblock
 from neverblock import errors
 from neverblock.servers import MODELS, Options, Settings, Stream
-from tests.servers.serving import PATIENCE, ROOT, address_of, exactly, served, serving
+from tests.servers.conftest import Run
+from tests.servers.serving import (
+    PATIENCE,
+    ROOT,
+    address_of,
+    connect,
+    exactly,
+    served,
+    serving,
+)
 
 
 async def pid(stream: Stream) -> None:
@@ -143,6 +152,32 @@ def test_what_hinders_it_is_raised_where_it_begins(model: str) -> None:
         server = neverblock.Server(pid, url, model=model)
         with pytest.raises(errors.BindError, match="is in use"), server:
             pytest.fail("it began")
+
+
+def test_a_drain_that_is_cancelled_resets_what_is_open(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        listening: asyncio.Future[str] = loop.create_future()
+
+        def tell(url: str, *_: str) -> None:
+            listening.set_result(url)
+
+        serving = loop.create_task(
+            neverblock.serve(deaf, "tcp://127.0.0.1:0", listening=tell, drain_timeout=600)
+        )
+        url = await listening
+        with await connect(url) as idle, await connect(url) as client:
+            await loop.sock_sendall(client, b"half")
+            assert await loop.sock_recv(client, 5) == b"hello"
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await loop.sock_recv(idle, 1) == b""  # It drains.
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(client, 1)
+
+    run(main())
 
 
 async def stop_the_loop(stream: Stream) -> None:

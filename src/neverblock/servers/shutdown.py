@@ -53,15 +53,19 @@ def stop_signals() -> Iterator[Stop]:
 async def drain(server: Drainable, timeout: float | None, hurry: asyncio.Event) -> int:
     """Let open connections finish within ``timeout`` seconds, or until ``hurry`` is set.
 
-    Returns how many had to be reset.
+    Returns how many had to be reset. Cancelled, it resets them as well.
     """
     server.stop_accepting()
     server.end_input()
     idle = asyncio.ensure_future(server.wait_idle())
     hurried = asyncio.ensure_future(hurry.wait())
-    await asyncio.wait((idle, hurried), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    aborted = server.abort()
-    hurried.cancel()
-    await asyncio.wait((idle,), timeout=1.0)  # A handler may refuse to be cancelled.
-    idle.cancel()
+    try:
+        await asyncio.wait((idle, hurried), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hurried.cancel()
+        aborted = server.abort()
+        try:
+            await asyncio.wait((idle,), timeout=1.0)  # A handler may refuse to be cancelled.
+        finally:
+            idle.cancel()
     return aborted
