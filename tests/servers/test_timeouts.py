@@ -35,6 +35,10 @@ async def busy(stream):
     else:
         time.sleep(600)
 
+def brief(stream):
+    time.sleep(0.4)
+    stream.send(b"done")
+
 async def both(reader, writer):
     while data := await reader.read(100):
         writer.write(data)
@@ -190,6 +194,19 @@ def test_a_handler_in_time_is_left_alone(app: str, model: str) -> None:
             client.sendall(b"done")
             assert exactly(client, 4) == b"done"
             assert until_the_end(client) == b""
+        assert server.stop() == 0
+        assert "longer" not in server.log
+
+
+@pytest.mark.parametrize("options", [("--model", "pool"), ("--offload",)])
+def test_the_wait_for_a_thread_is_not_the_handler_s_time(
+    app: str, options: tuple[str, ...]
+) -> None:
+    limits = ("--pool-size", "1", "--max-connections", "4", "--handler-timeout", "1")
+    with served(f"{app}:brief", *options, *limits) as server, ExitStack() as opened:
+        clients = [opened.enter_context(server.connect()) for _ in range(4)]
+        for client in clients:
+            assert until_the_end(client) == b"done"
         assert server.stop() == 0
         assert "longer" not in server.log
 

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from typing import cast
@@ -230,10 +231,18 @@ class SocketStream(Stream):
                 self._sock.close()
 
 
-def serve_stream(handler: AnyHandler, stream: SocketStream) -> None:
-    """Run a handler to its end in this thread, in a context of its own; close the stream."""
+def serve_stream(
+    handler: AnyHandler,
+    stream: SocketStream,
+    begins: Callable[[SocketStream], None] = lambda _: None,
+) -> None:
+    """Run a handler to its end in this thread, in a context of its own; close the stream.
+
+    ``begins`` is called before.
+    """
     try:
         if stream.open():
+            begins(stream)
             copy_context().run(run_handler, handler, stream)
     except BaseException as error:
         # A SystemExit, too, ends this connection alone.

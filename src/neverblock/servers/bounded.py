@@ -183,10 +183,19 @@ class BoundedServer:
 
     def _began(self, connection: Connection) -> None:
         self.connections.add(connection)
-        if self.settings.handler_timeout is not None:
+
+    def handling(self, connection: Connection) -> None:
+        """The handler of a connection begins, and its time with it. In the loop's thread."""
+        if self.settings.handler_timeout is not None and connection in self.connections:
             self._deadlines[connection] = self.loop.call_later(
                 self.settings.handler_timeout, self._overdue, connection
             )
+
+    def _handling_elsewhere(self, connection: Connection) -> None:
+        """The same, told by another thread."""
+        if self.settings.handler_timeout is not None:
+            with suppress(RuntimeError):  # The loop is closed: it waited long enough.
+                self.loop.call_soon_threadsafe(self.handling, connection)
 
     def _overdue(self, connection: Connection) -> None:
         del self._deadlines[connection]

@@ -195,6 +195,7 @@ class LoopStream(Stream, asyncio.Protocol):
         """The connection is ready for its handler: its TLS handshake, if any, is done."""
         if self._server.settings.idle_timeout is not None:
             self._idle = IdleTimer(self._server.loop, self._server.settings.idle_timeout, self)
+        self._server.begun(self)
         self._task = self._server.loop.create_task(self._server.handle(self))
         self._task.add_done_callback(self._ended)
 
@@ -306,7 +307,11 @@ class LoopServer(BoundedServer):
         self._threads: Threads | None = None
         if settings.offload and not is_async(handler):
             self._threads = Threads(settings.pool_size, "offload", settings.stack_size)
-            self.handle = offloaded(cast("PlainHandler", handler), self._threads)
+            self.handle = offloaded(
+                cast("PlainHandler", handler),
+                self._threads,
+                lambda stream: self._handling_elsewhere(cast("LoopStream", stream)),
+            )
         else:
             self.handle = cast("Handler", handler)
         self._attaching: set[asyncio.Task[None]] = set()
@@ -323,6 +328,11 @@ class LoopServer(BoundedServer):
         if self._threads is not None:
             self._threads.end()
         return aborted
+
+    def begun(self, connection: LoopStream | ReaderWriterConnection) -> None:
+        """Its handler begins; one that is offloaded does so when a thread is free for it."""
+        if self._threads is None:
+            self.handling(connection)
 
     def check(self, connection: LoopStream | ReaderWriterConnection) -> None:
         """Forget the connection if it is over."""

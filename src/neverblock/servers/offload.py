@@ -6,7 +6,7 @@ running.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -18,8 +18,11 @@ from neverblock.servers.threads import Threads
 Result = TypeVar("Result")
 
 
-def offloaded(handler: PlainHandler, threads: Threads) -> Handler:
-    """A handler for the loop that runs ``handler`` in one of ``threads``, in the task's context."""
+def offloaded(handler: PlainHandler, threads: Threads, begins: Callable[[Stream], None]) -> Handler:
+    """A handler for the loop that runs ``handler`` in one of ``threads``, in the task's context.
+
+    ``begins`` is called before, in that thread.
+    """
 
     async def handle(stream: Stream) -> None:
         loop = asyncio.get_running_loop()
@@ -37,6 +40,7 @@ def offloaded(handler: PlainHandler, threads: Threads) -> Handler:
         def work() -> None:
             error: BaseException | None = None
             try:
+                begins(stream)
                 context.run(handler, BlockingStream(stream, finish))
             except BaseException as raised:
                 # A SystemExit, too, ends this connection alone.

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from neverblock.servers.blocking import SocketStream, serve_stream
-from neverblock.servers.bounded import BoundedServer, described
+from neverblock.servers.bounded import BoundedServer, Connection, described
 from neverblock.servers.handler import AnyHandler, StreamInfo
 from neverblock.servers.listen import Address, Listener
 from neverblock.servers.settings import Settings
@@ -103,6 +103,10 @@ class ProcessServer(BoundedServer):
         finally:
             flush()
             os._exit(code)
+
+    def _began(self, connection: Connection) -> None:
+        super()._began(connection)
+        self.handling(connection)  # The child cannot tell when its handshake is done.
 
     def _reap(self) -> None:
         running: list[Child] = []

@@ -89,6 +89,7 @@ class ReaderWriterConnection(asyncio.Protocol):
             if self._idle is None
             else TimedWriter(self._idle, *arguments)
         )
+        self._server.begun(self)
         handler = cast("ReaderWriterHandler", self._server.handler)
         self._task = self._server.loop.create_task(handler(self._reader, writer))
         self._task.add_done_callback(self._ended)

@@ -66,7 +66,8 @@ class Settings:
     idle_timeout: float | None = None
     """Seconds that a peer may keep its handler waiting; None: for ever."""
     handler_timeout: float | None = None
-    """Seconds that a handler may take for one connection; None: for ever."""
+    """Seconds that a handler may take for one connection, from its beginning until all is sent;
+    under the process model also the TLS handshake's. None: for ever."""
     drain_timeout: float = 10.0
     """Seconds that open connections have to finish after SIGTERM or SIGINT."""
     stall_threshold: float = 0.0

@@ -23,5 +23,5 @@ class ThreadServer(BoundedServer):
         return stream
 
     def _serve(self, stream: SocketStream) -> None:
-        serve_stream(self.handler, stream)
+        serve_stream(self.handler, stream, self._handling_elsewhere)
         self._ended_elsewhere(stream)

@@ -2,6 +2,7 @@
 
 import random
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -228,6 +229,18 @@ def test_who_says_nothing_is_closed_in_time(
                 client.recv(1)
         server.wait_until_logged("idle for 0.3 s")
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("model", ["loop", "thread"])
+def test_a_handshake_is_not_the_handler_s_time(
+    app: str, model: str, tls: tuple[str, ...], authority: Authority
+) -> None:
+    with served(f"{app}:echo", "--model", model, *tls, "--handler-timeout", "0.5") as server:
+        with server.open() as raw:
+            select.select([raw], [], [], 0.8)  # For longer than that, it does not begin.
+            assert ask(ClientSocket(raw, authority.client()), b"hello") == b"hello"
+        assert server.stop() == 0
+        assert "longer" not in server.log
 
 
 def test_offloaded(app: str, tls: tuple[str, ...], connect: Connect) -> None:
