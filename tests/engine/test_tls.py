@@ -288,6 +288,25 @@ def test_start_tls_may_fail(run, contexts, trouble):
     trouble.take()
 
 
+def test_start_tls_after_the_peers_end_fails_at_once(run, contexts):
+    """The end was told to the protocol before; the handshake is told of it as well."""
+
+    async def main():
+        ours, theirs = pair("tcp")
+        theirs.sendall(b"no TLS here\n")
+        theirs.shutdown(socket.SHUT_WR)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        assert await reader.read() == b"no TLS here\n"
+        with pytest.raises(ConnectionError):
+            await writer.start_tls(contexts[1], server_hostname="localhost")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        theirs.close()
+
+    run(main)
+
+
 def test_flow_control_through_tls(run, contexts):
     paused = asyncio.Event()
 

@@ -53,6 +53,7 @@ cdef class StreamEndpoint(Endpoint):
     cdef Driver driver
     cdef object protocol
     cdef object sock            # None once closed
+    cdef object told_end        # the protocol that was told of the peer's end
     cdef object server          # the asyncio.Server that accepted it
     cdef object peername
     cdef dict extra             # of get_extra_info(); None until it is asked for
@@ -65,8 +66,7 @@ cdef class StreamEndpoint(Endpoint):
     cdef bint started           # connection_made() was called
     cdef bint closing           # no more is read
     cdef bint paused
-    cdef bint ended             # the peer has sent its last
-    cdef bint eof               # we have
+    cdef bint eof               # we have sent our last
 
     def __cinit__(self, *args, **kwargs):
         self.lost = 1           # until it is made whole, every method finds it closed
@@ -144,8 +144,9 @@ cdef class StreamEndpoint(Endpoint):
         lifecycle.resolve(waiter)
 
     cdef int receive_if_due(self) except -1:
+        # After the end there is nothing more, but for a protocol that has not been told.
         if self.started and not self.receiving and not (
-                self.closing or self.paused or self.ended or self.lost):
+                self.closing or self.paused or self.lost or self.told_end is self.protocol):
             self.driver.start_receiving(self)
         return 0
 
@@ -170,7 +171,7 @@ cdef class StreamEndpoint(Endpoint):
 
     cdef int release(self) except -1:
         sock, server = self.sock, self.server
-        self.sock = self.server = self.protocol = None
+        self.sock = self.server = self.protocol = self.told_end = None
         if sock is not None:
             sock.close()
         if server is not None:
@@ -211,7 +212,10 @@ cdef class StreamEndpoint(Endpoint):
     # The protocol
 
     def set_protocol(self, protocol):
-        """Hand what comes to another protocol."""
+        """Hand what comes to another protocol.
+
+        The peer's end as well, where that has been received: when reading is resumed.
+        """
         self.protocol = protocol
         self.own_buffer = self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
@@ -305,7 +309,7 @@ cdef class StreamEndpoint(Endpoint):
         return 0
 
     cdef int receive_end(self) except -1:
-        self.ended = True
+        self.told_end = self.protocol
         self.driver.stop_receiving(self)
         if self.loop._debug:
             logger.debug("%r received EOF", self)
