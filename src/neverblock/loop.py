@@ -205,10 +205,11 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self, transport: StreamTransport, file: Any, offset: int, count: int | None
     ) -> int:
         descriptor = transport._sock_fd
+        written = transport._make_empty_waiter()  # refuses where a file is being sent already
         resume = transport.is_reading()
         transport.pause_reading()
         try:
-            await transport._make_empty_waiter()
+            await written
             self._lent.add(descriptor)
             transfer = self.create_task(
                 self.sock_sendfile(transport._sock, file, offset, count, fallback=False)

@@ -184,6 +184,32 @@ def test_the_transport_is_aborted_while_a_file_is_sent(run, file):
     run(main)
 
 
+@pytest.mark.ours("asyncio answers with a KeyError")
+@pytest.mark.parametrize("before", [0, 3_000_000])
+def test_a_second_file_is_refused_while_one_is_sent(run, file, before):
+    """The first arrives whole, and the connection goes on."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair("tcp")
+        a = await open_end(ours, Recorder())
+        a.transport.write(bytes(before))
+        sending = asyncio.create_task(loop.sendfile(a.transport, file))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="in progress"):
+            await loop.sendfile(a.transport, file)
+        assert not sending.done()
+        reading = asyncio.create_task(asyncio.to_thread(read_to_end, theirs))
+        assert await sending == len(CONTENT)
+        a.transport.write(b"after")
+        a.transport.close()
+        assert await reading == bytes(before) + CONTENT + b"after"
+        await a.lost()
+        theirs.close()
+
+    run(main)
+
+
 def test_sending_a_file_may_be_cancelled(run, file):
     async def main():
         a, theirs, sending = await send_slowly(file)

@@ -480,7 +480,7 @@ cdef class StreamEndpoint(Endpoint):
 
     def _make_empty_waiter(self):
         if self.empty_waiter is not None:
-            raise RuntimeError("Empty waiter is already set")
+            raise RuntimeError("sendfile is in progress: await it before the next one")
         self.empty_waiter = self.loop.create_future()
         if self.unsent.size == 0:
             self.empty_waiter.set_result(None)
