@@ -86,6 +86,37 @@ def test_the_parents_connections_go_on(run):
     run(main)
 
 
+@pytest.mark.ours("a child of asyncio's shares the parent's epoll, and changes it")
+@pytest.mark.parametrize("how", ["close", "abort", "write", "write_eof"])
+def test_what_was_written_before_a_fork_is_sent_once(run, how):
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+
+        def child():
+            try:
+                if how == "write":
+                    writer.write(bytes(100_000))
+                else:
+                    getattr(writer.transport, how)()
+            except RuntimeError as error:
+                assert "belongs to the process" in str(error)  # noqa: PT017
+            return "done"
+
+        if how != "write_eof":
+            writer.write(b"once")
+        assert in_child(child) == "done"
+        writer.write(b", after")
+        writer.write_eof()
+        assert await reader.read() == (b", after" if how == "write_eof" else b"once, after")
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await asyncio.sleep(0)
+
+    run(main)
+
+
 def test_a_child_may_run_a_loop_of_its_own(run, kind):
     async def inner():
         near, far = socket.socketpair()

@@ -89,6 +89,44 @@ except RuntimeError as error:
     assert "belongs to the process that forked this one" in done.stdout
 
 
+def test_what_was_queued_at_the_fork_is_done_by_the_parent_alone(program, kind):
+    """Though the child comes back into the loop: callbacks, bytes, coroutines to be cleaned up."""
+    if kind == "asyncio":
+        pytest.skip("a child of asyncio's takes the parent's events away")
+    done = check(
+        program,
+        """
+async def waiting():
+    try:
+        await asyncio.sleep(0)
+    finally:
+        print("cleaned up", flush=True)
+
+async def fork(loop, reader, writer, server):
+    loop.create_task(waiting())
+    await asyncio.sleep(0)
+    loop.call_soon(lambda: print("called", flush=True))
+    writer.write(b"once")
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        await asyncio.sleep(100)
+    assert await reader.readexactly(4) == b"once"
+    return pid
+
+try:
+    run(fork)
+except RuntimeError as error:
+    print("child", error, flush=True)
+    os._exit(7)
+""",
+    )
+    assert "parent 7" in done.stdout, (done.stdout, done.stderr)
+    assert "belongs to the process that forked this one" in done.stdout
+    assert done.stdout.count("called") == 1
+    assert done.stdout.count("cleaned up") == 1
+
+
 @pytest.mark.ours("a child of asyncio's closes the parent's watches")
 @pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt", "ValueError"])
 def test_a_child_that_leaves_by_an_exception_does_no_harm(program, error):

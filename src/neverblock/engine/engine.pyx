@@ -9,6 +9,8 @@
 - The kernel is asked in every turn, as asyncio does, until UNASKED questions in a row were
   in vain. Then, while callbacks are ready, only after UNASKED of them or at the next tick of
   the coarse clock, whichever is first: asking costs more than a callback.
+- A forked child runs and sends nothing of what its parent's loop has begun, and lets go of none
+  of it: that would run code, the `finally` of a coroutine say, which is the parent's to run.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -546,6 +548,8 @@ cdef class Engine:
             self._closed = self.abandoned = True
             self.asleep = False
             self.signals = -1
+            self.ready.abandon()
+            self.sources.abandon()
             self.multiplexer.release()
 
     def statistics(self):

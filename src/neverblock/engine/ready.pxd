@@ -83,6 +83,7 @@ cdef class Ready:
     cdef int resize(self, Py_ssize_t capacity) except -1
     cdef int shrink(self) except -1
     cdef int clear(self) except -1
+    cdef int abandon(self) except -1
 
 
 cdef struct Entry:

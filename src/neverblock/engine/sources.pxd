@@ -30,5 +30,6 @@ cdef class Sources:
     cdef Endpoint endpoint(self, int fd)
     cdef int found(self, int fd, int mask) except -1
     cdef int clear(self) except -1
+    cdef int abandon(self) except -1
     cdef int reach(self, int fd) except -1
     cdef int watch(self, Source *source, int fd, int wanted) except -1

@@ -228,3 +228,13 @@ cdef class Sources:
         self.table = NULL
         self.capacity = 0
         return 0
+
+    cdef int abandon(self) except -1:
+        """In a forked child: nothing is received or sent for the parent's transports."""
+        cdef Py_ssize_t fd
+        for fd in range(self.capacity):
+            if self.table[fd].endpoint is not NULL:
+                (<Endpoint> self.table[fd].endpoint).fd = -1
+                (<Endpoint> self.table[fd].endpoint).receiving = False
+                (<Endpoint> self.table[fd].endpoint).blocked = False
+        return 0

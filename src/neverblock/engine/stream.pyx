@@ -428,6 +428,8 @@ cdef class StreamEndpoint(Endpoint):
             self.shut_down()
 
     cdef int shut_down(self) except -1:
+        if self.loop.abandoned:
+            return 0            # by a fork: the connection is the parent's
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
