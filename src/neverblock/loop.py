@@ -8,6 +8,7 @@ asyncio's; scheduling, descriptors and stream transports are the engine's.
 """
 
 import asyncio
+import contextvars
 import errno
 import os
 import signal
@@ -314,8 +315,9 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 )
                 continue
             try:
-                self._make_socket_transport(
-                    connection, protocol_factory(), extra=extra, server=server
+                # In a context of its own: what the factory sets is this connection's alone.
+                contextvars.copy_context().run(
+                    self._take_connection, protocol_factory, connection, extra, server
                 )
             except (SystemExit, KeyboardInterrupt):
                 connection.close()
@@ -334,6 +336,15 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                         }
                     )
             self._troubled.discard(sock)
+
+    def _take_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        connection: socket.socket,
+        extra: dict[str, Any],
+        server: Any,
+    ) -> None:
+        self._make_socket_transport(connection, protocol_factory(), extra=extra, server=server)
 
     def _tell_once(self, sock: socket.socket, message: str, error: Exception) -> None:
         # Until a connection gets through again: a crowd at the door would flood the log.

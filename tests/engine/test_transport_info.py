@@ -1,6 +1,7 @@
 """What stream transports tell of themselves, and what libraries do to them."""
 
 import asyncio
+import contextvars
 import gc
 import socket
 import ssl
@@ -278,6 +279,33 @@ def test_a_factory_of_a_server_that_raises(run, trouble):
 
     run(main, debug=True)  # asyncio, and so ours, tells of it in debug mode alone
     assert [str(context["exception"]) for context in trouble.take()] == ["no protocol for you"] * 3
+
+
+def test_what_a_factory_of_a_server_sets_is_of_its_connection_alone(run):
+    client_of = contextvars.ContextVar("client_of", default=None)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        found = []
+
+        def factory():
+            before = client_of.get()
+            client_of.set(object())
+            made = client_of.get()
+            return Recorder(
+                data_received=lambda *_: found.append((before, client_of.get() is made))
+            )
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        for _ in range(3):
+            _, client = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
+            client.transport.write(b"x")
+            client.transport.write_eof()
+            await client.lost()
+        assert found == [(None, True)] * 3
+        server.close()
+
+    run(main)
 
 
 def test_a_plain_context_is_no_tls(run):
