@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import tty
 
 import pytest
 
@@ -215,6 +216,49 @@ def test_a_pseudo_terminal(run):
         a.transport.close()
         await a.lost()
         assert isinstance(await b.lost(), (OSError, type(None)))
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals differ")
+@pytest.mark.parametrize("first", ["reader", "writer"])
+@pytest.mark.parametrize("closed", ["reader", "writer"])
+def test_one_terminal_to_read_and_to_write(run, kind, descriptors, first, closed):
+    """As programs have it from fd 0 alone; either half may end before the other."""
+    if kind == "asyncio" and closed == "writer":
+        pytest.skip("asyncio's writer takes the reader's watch with it")
+
+    async def main():
+        far, near = os.openpty()
+        tty.setraw(near)
+        before = descriptors()
+        given = {
+            "reader": os.fdopen(near, "rb", 0, closefd=False),
+            "writer": os.fdopen(near, "wb", 0, closefd=False),
+        }
+        connect = {"reader": read_end, "writer": write_end}
+        ends = {}
+        for name in (first, "writer" if first == "reader" else "reader"):
+            ends[name] = await connect[name](given[name])
+        reader, writer = ends["reader"], ends["writer"]
+        os.write(far, b"typed\n")
+        assert await reader.received(6) == b"typed\n"
+        writer.transport.write(b"shown\n")
+        assert await asyncio.to_thread(os.read, far, 100) == b"shown\n"
+        ends.pop(closed).transport.close()
+        await (reader if closed == "reader" else writer).lost()
+        if closed == "reader":
+            writer.transport.write(b"still shown\n")
+            assert await asyncio.to_thread(os.read, far, 100) == b"still shown\n"
+        else:
+            os.write(far, b"still typed\n")
+            assert await reader.received(18) == b"typed\nstill typed\n"
+        for end in ends.values():
+            end.transport.close()
+            await end.lost()
+        assert descriptors() == before
+        os.close(near)
+        os.close(far)
 
     run(main)
 

@@ -2,6 +2,8 @@
 
 - Loop thread, GIL held. The file object owns the descriptor and closes it, once, after
   connection_lost(): nobody closes by number.
+- A terminal may be read and written by one descriptor. Who comes second takes a copy of it for
+  itself, which no file object knows: it closes that, by number, together with its file.
 - connection_lost() is called once, last, and from the loop's turn alone.
 """
 
@@ -35,6 +37,7 @@ cdef class PipeEndpoint(Endpoint):
     cdef Driver driver
     cdef object protocol
     cdef object pipe            # the file object; None once closed
+    cdef int copy               # the descriptor of its own, for half a terminal; -1: none
     cdef dict extra
     cdef int lost               # the connection is over; counts writes after that
     cdef bint started           # connection_made() was called
@@ -43,6 +46,7 @@ cdef class PipeEndpoint(Endpoint):
     def __cinit__(self, *args, **kwargs):
         self.lost = 1           # until it is made whole, every method finds it closed
         self.closing = True
+        self.copy = -1
 
     def __init__(self, Engine loop not None, pipe, protocol, waiter=None, extra=None):
         loop.check_closed()
@@ -59,9 +63,12 @@ cdef class PipeEndpoint(Endpoint):
         os.set_blocking(pipe.fileno(), False)
         self.fd = pipe.fileno()
         try:
+            if stat.S_ISCHR(mode) and self.is_other_half(loop._transport_of(self.fd)):
+                self.fd = self.copy = os.dup(self.fd)
             self.driver.attach(self)
         except BaseException:
             self.fd = -1
+            self.close_copy()
             raise
         # From here on the file is ours, and __del__ closes what nobody else did.
         self.pipe = pipe
@@ -84,7 +91,18 @@ cdef class PipeEndpoint(Endpoint):
         lifecycle.resolve(waiter)
 
     cdef bint holds(self) except -1:
-        return self.pipe is None or self.number() == self.fd
+        return self.pipe is None or self.copy >= 0 or self.number() == self.fd
+
+    cdef bint is_other_half(self, object other) noexcept:
+        return isinstance(other, PipeEndpoint) and (
+            isinstance(other, ReadPipeEndpoint) != isinstance(self, ReadPipeEndpoint))
+
+    cdef int close_copy(self) except -1:
+        cdef int copy = self.copy
+        if copy >= 0:
+            self.copy = -1
+            os.close(copy)
+        return 0
 
     cdef object number(self):
         try:
@@ -115,6 +133,7 @@ cdef class PipeEndpoint(Endpoint):
     cdef int release(self) except -1:
         pipe = self.pipe
         self.pipe = self.protocol = None
+        self.close_copy()
         if pipe is not None:
             pipe.close()
         return 0
