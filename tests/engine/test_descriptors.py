@@ -16,7 +16,7 @@ import warnings
 
 import pytest
 
-from .wire import Recorder, accept_end, open_end, pair
+from .wire import Recorder, accept_end, open_end, pair, read_exactly
 
 
 class Taken:
@@ -423,3 +423,69 @@ def test_a_failed_start_leaves_the_socket_to_its_owner(run, kind, wire):
     ours, theirs = pair(wire)
     with theirs:
         run(main)
+
+
+def test_handlers_that_never_close_leave_no_descriptor(run, descriptors):
+    """After the peer's end only the handler knew of the connection: the collector finds it."""
+
+    async def forgetful(reader, writer):
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.write(b"bye")
+
+    async def main():
+        server = await asyncio.start_server(forgetful, "127.0.0.1", 0)
+        before = descriptors()
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello")
+            writer.write_eof()
+            assert await reader.readexactly(8) == b"hellobye"
+            writer.close()
+            await writer.wait_closed()
+        del reader, writer
+        while descriptors() != before:
+            await settle()
+        server.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # unclosed, as it is
+        run(main)
+
+
+def test_a_connection_that_is_held_after_the_peers_end_can_be_written_to(run, wire):
+    async def main():
+        ours, theirs = pair(wire)
+        a = await open_end(ours, Recorder(keep_open=True))
+        theirs.shutdown(socket.SHUT_WR)
+        await a.ended()
+        for size in (1, 3_000_000, 5):
+            await settle()
+            a.transport.write(bytearray(size))
+            await asyncio.to_thread(read_exactly, theirs, size)
+            await a.until(lambda: not a.paused)
+        await settle()
+        a.transport.close()
+        assert await a.lost() is None
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_number_closed_behind_after_the_peers_end_is_not_written_to(run, size):
+    async def main():
+        ours, theirs = socket.socketpair()
+        a = await open_end(ours, Recorder(keep_open=True))
+        theirs.shutdown(socket.SHUT_WR)
+        await a.ended()
+        number = ours.fileno()
+        ours.close()
+        taken = Taken(number)
+        a.transport.write(bytes(size))
+        assert isinstance(await a.lost(), OSError)
+        taken.check()
+        theirs.close()
+
+    run(main)

@@ -28,6 +28,7 @@ cdef class Endpoint(TransportBase):
     cdef bint receiving             # start_receiving() is in force
     cdef bint blocked               # the kernel took less than it was offered
     cdef bint queued                # in the driver's outbox
+    cdef bint aside                 # set_aside() is in force: no row of a table is its own
     cdef object context             # contextvars.Context of all its protocol's callbacks
 
     # Whether the descriptor is still open, and its own.
@@ -50,6 +51,9 @@ cdef class Driver:
     cdef int detach(self, Endpoint endpoint) except -1
     cdef int start_receiving(self, Endpoint endpoint) except -1
     cdef int stop_receiving(self, Endpoint endpoint) except -1
+    # Nothing is to be received or sent until it is asked for again, by any of these calls: till
+    # then the endpoint lives only as long as somebody else holds it. Its caller does.
+    cdef int set_aside(self, Endpoint endpoint) except -1
     # Send what is outgoing at the end of this turn, and go on until it is sent.
     cdef int queue(self, Endpoint endpoint) except -1
     # The same, but begin at once.

@@ -38,6 +38,9 @@ cdef class Driver:
     cdef int stop_receiving(self, Endpoint endpoint) except -1:
         raise NotImplementedError
 
+    cdef int set_aside(self, Endpoint endpoint) except -1:
+        raise NotImplementedError
+
     cdef int queue(self, Endpoint endpoint) except -1:
         raise NotImplementedError
 

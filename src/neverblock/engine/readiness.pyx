@@ -11,7 +11,7 @@ cimport cython
 from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from posix.uio cimport iovec, writev
 from posix.unistd cimport read
 
@@ -87,12 +87,17 @@ cdef class Readiness(Driver):
         return self.sources.detach(endpoint)
 
     cdef int start_receiving(self, Endpoint endpoint) except -1:
+        if endpoint.aside:
+            self.sources.take_back(endpoint)
         endpoint.receiving = True
         return self.sources.refresh(endpoint.fd)
 
     cdef int stop_receiving(self, Endpoint endpoint) except -1:
         endpoint.receiving = False
         return self.sources.refresh(endpoint.fd)
+
+    cdef int set_aside(self, Endpoint endpoint) except -1:
+        return self.sources.set_aside(endpoint)
 
     cdef int queue(self, Endpoint endpoint) except -1:
         if not endpoint.queued and not endpoint.blocked:
@@ -109,7 +114,7 @@ cdef class Readiness(Driver):
     cdef Py_ssize_t send_now(self, Endpoint endpoint, const char *data, Py_ssize_t size) noexcept:
         cdef iovec piece
         cdef ssize_t sent
-        if endpoint.blocked or endpoint.fd < 0:
+        if endpoint.blocked or endpoint.fd < 0 or endpoint.aside:
             return 0
         piece.iov_base = <void *> data
         piece.iov_len = size
@@ -193,6 +198,12 @@ cdef class Readiness(Driver):
         cdef iovec[PIECES] pieces
         cdef ssize_t sent, offered
         cdef int count, i, _call
+        if endpoint.aside:
+            if endpoint.outgoing(pieces, 1) == 0:
+                return 0
+            self.sources.take_back(endpoint)
+            if endpoint.fd < 0:
+                return 0 if self.sources.closed else endpoint.sent(-EBADF)
         for _call in range(CALLS):
             count = endpoint.outgoing(pieces, PIECES)
             if count == 0:

@@ -19,10 +19,13 @@ cdef class Sources:
     cdef Ready ready
     cdef Source *table      # by descriptor; all references in it are owned
     cdef Py_ssize_t capacity
+    cdef bint closed        # nothing is watched any more
 
     cdef int attach(self, Endpoint endpoint) except -1
     cdef int check_limit(self, int fd) except -1
     cdef int detach(self, Endpoint endpoint) except -1
+    cdef int set_aside(self, Endpoint endpoint) except -1
+    cdef int take_back(self, Endpoint endpoint) except -1
     cdef int refresh(self, int fd) except -1
     cdef int set_handle(self, int fd, int mask, Handle handle) except -1
     cdef int remove_handle(self, int fd, int mask) except -1

@@ -4,7 +4,9 @@
   multiplexer watches it for is always the sum of what these want.
 - Events are turned into ready work before any callback runs: when a callback closes a
   descriptor and its number is used again, the old event meets the old owner.
-- The table keeps an attached transport alive: nobody else may hold it.
+- The table keeps an attached transport alive: nobody else may hold it. But one that waits for
+  nothing is set aside, out of the table: it goes when nobody holds it, and is taken back before
+  anything is done with its descriptor. Its number may be another's by then.
 """
 
 cimport cython
@@ -68,12 +70,36 @@ cdef class Sources:
 
     cdef int detach(self, Endpoint endpoint) except -1:
         cdef int fd = endpoint.fd
-        if fd >= 0:
+        if endpoint.aside:
+            endpoint.aside = False
+            endpoint.fd = -1
+        elif fd >= 0:
             endpoint.receiving = endpoint.blocked = False
             self.refresh(fd)
             endpoint.fd = -1
             put(&self.table[fd].endpoint, None)
         return 0
+
+    cdef int set_aside(self, Endpoint endpoint) except -1:
+        cdef int fd = endpoint.fd
+        if fd >= 0 and not endpoint.aside:
+            endpoint.receiving = endpoint.blocked = False
+            self.refresh(fd)
+            endpoint.aside = True
+            put(&self.table[fd].endpoint, None)
+        return 0
+
+    cdef int take_back(self, Endpoint endpoint) except -1:
+        """Of one set aside: attached again; detached where its file is gone, or the loop."""
+        endpoint.aside = False
+        if self.closed or not endpoint.holds() or self.endpoint(endpoint.fd) is not None:
+            endpoint.fd = -1
+            return 0
+        try:
+            return self.attach(endpoint)
+        except BaseException:
+            endpoint.fd = -1
+            raise
 
     cdef int refresh(self, int fd) except -1:
         cdef Source *source
@@ -210,6 +236,7 @@ cdef class Sources:
         # The kernel is not told: the multiplexer goes too, or belongs to a parent process.
         cdef Py_ssize_t fd
         cdef Source source
+        self.closed = True
         for fd in range(self.capacity):
             source = self.table[fd]
             memset(&self.table[fd], 0, sizeof(Source))
@@ -232,6 +259,7 @@ cdef class Sources:
     cdef int abandon(self) except -1:
         """In a forked child: nothing is received or sent for the parent's transports."""
         cdef Py_ssize_t fd
+        self.closed = True
         for fd in range(self.capacity):
             if self.table[fd].endpoint is not NULL:
                 (<Endpoint> self.table[fd].endpoint).fd = -1

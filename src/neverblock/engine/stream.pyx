@@ -1,7 +1,8 @@
 """Transports over connected stream sockets: TCP and Unix.
 
 - Loop thread, GIL held. The socket object owns the descriptor and closes it once, after
-  connection_lost(); until then the driver's table keeps the transport alive.
+  connection_lost(); until then the driver's table keeps the transport alive. After the peer's
+  end, with nothing left to send, it does not: one that nobody holds closes its socket and goes.
 - Any protocol callback may close, abort, pause or write: state is settled before one is
   called, and looked at again after.
 - connection_lost() is called once, last, and from the loop's turn alone.
@@ -112,8 +113,13 @@ cdef class StreamEndpoint(Endpoint):
         outgoing.clear(&self.unsent)
 
     def __del__(self):
-        if self.sock is not None:
+        # What refers to it may have gone in the same moment, and closed it: see finish().
+        if self.sock is not None and (self.lost == 0 or self.loop._closed):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self.lost = 1
+            self.closing = True
+            if self.aside:
+                self.driver.detach(self)
             self.release()
 
     def __repr__(self):
@@ -322,6 +328,13 @@ cdef class StreamEndpoint(Endpoint):
             return 0
         if not keep_open:
             self.close()
+        return self.let_go()
+
+    cdef int let_go(self) except -1:
+        """After the peer's end, with all sent, it is no more than what holds it."""
+        if self.told_end is self.protocol and not (
+                self.receiving or self.unsent.size or self.closing or self.lost):
+            self.driver.set_aside(self)
         return 0
 
     # Writing
@@ -417,7 +430,7 @@ cdef class StreamEndpoint(Endpoint):
             self.finish(None)
         elif self.eof:
             self.shut_down()
-        return 0
+        return self.let_go()
 
     def write_eof(self):
         """Half-close: the peer sees the end when all that was written is sent."""
