@@ -246,17 +246,19 @@ def test_an_exit_while_stuck_is_quick_and_quiet() -> None:
         """
         import asyncio, threading, time, neverblock
         def run():
-            neverblock.run(block(), watch=neverblock.Watch(threshold=0.05))
+            watch = neverblock.Watch(threshold=0.05, on_stall=lambda stall: told.set())
+            neverblock.run(block(), watch=watch)
         async def block():
             time.sleep(60)
+        told = threading.Event()
         threading.Thread(target=run, daemon=True).start()
-        time.sleep(0.3)
+        told.wait()
         """
     )
     assert done.returncode == 0, done.stderr
     # A program of -c has lines since 3.13.
     assert ("time.sleep(60)" in done.stderr) == (sys.version_info >= (3, 13))
-    assert "<string>:6 in block" in done.stderr
+    assert "<string>:7 in block" in done.stderr
 
 
 def test_what_cannot_be_had_is_refused() -> None:

@@ -6,6 +6,7 @@ Python's ssl has no call for a key update, so OpenSSL is asked itself.
 import asyncio
 import ctypes
 import ctypes.util
+import select
 import socket
 import ssl
 import threading
@@ -23,6 +24,8 @@ from tests.servers.tls.conftest import Authority
 from tests.servers.tls.test_transport import Connection
 
 REQUESTED = 1
+#: Seconds in which a client that has all it needs answers; one that needs more is given more.
+SOON = 0.1
 
 
 class OpenSSL:
@@ -69,10 +72,14 @@ class OpenSSL:
         assert self._call("SSL_read", answer, len(data)) == len(data)
         return answer.raw
 
-    def close(self) -> None:
-        """Also while another thread waits in a call of it."""
+    def hang_up(self) -> None:
+        """End what another thread waits for in a call of it."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Also while another thread waits in a call of it."""
+        self.hang_up()
         with self._using:
             self._closed = True
             self._library.SSL_free(self._ssl)
@@ -138,8 +145,42 @@ def test_a_blocking_server_does_not_answer_for_ever(
     server.handshake()
     with pytest.raises(TlsError, match="asks for answers and reads none"):
         server.recv(100)
-    sock.shutdown(socket.SHUT_RDWR)
+    client.hang_up()  # It may wait for the server to read: nothing of the server's gets through.
     flooding.join()
+
+
+def test_what_comes_with_the_end_of_the_handshake_does_not_hold_it_up(authority: Authority) -> None:
+    """Requests in the same packet as the client's last message, whose answers nobody reads."""
+    theirs, between = socket.socketpair()
+    relayed, sock = socket.socketpair()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    def relay() -> None:
+        relayed.sendall(between.recv(65536))  # ClientHello
+        held = b""
+        while not held:
+            between.sendall(relayed.recv(65536))
+            if select.select([between], [], [], SOON)[0]:
+                held = between.recv(65536)
+        while len(held) < 30_000:
+            held += between.recv(65536)
+        relayed.sendall(held)
+
+    def flood(client: OpenSSL) -> None:
+        client.connect()
+        client.update_keys_for_ever()
+
+    with theirs, between, relayed, sock, closing(OpenSSL(theirs)) as client:
+        threads = [
+            threading.Thread(target=relay),
+            threading.Thread(target=flood, args=(client,)),
+        ]
+        for thread in threads:
+            thread.start()
+        assert TlsSocket(sock, authority.server()).handshake().version == "TLSv1.3"
+        client.hang_up()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_transport_answers_and_not_for_ever(run: Run, authority: Authority) -> None:

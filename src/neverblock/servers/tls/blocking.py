@@ -65,7 +65,9 @@ class TlsSocket:
                 if not data:
                     raise ConnectionResetError("the peer left")
                 self._plaintext = session.receive(data)
-                if session.due:
+                if session.withholds and session.due:
+                    self._answer()  # What else came with the peer's last message asks for it.
+                elif session.due:
                     self._put(session.output())
                 if session.failure is not None and not session.established:
                     raise TlsError(session.failure)
