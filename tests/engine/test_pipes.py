@@ -263,6 +263,37 @@ def test_one_terminal_to_read_and_to_write(run, kind, descriptors, first, closed
     run(main)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it is found in proc(5)")
+@pytest.mark.ours("asyncio has no copy")
+def test_a_terminal_s_file_is_closed_though_somebody_closed_its_copy(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        far, near = os.openpty()
+        reader = await read_end(os.fdopen(near, "rb", 0, closefd=False))
+        file = os.fdopen(near, "wb", 0, closefd=False)
+        before = open_numbers()
+        writer = await write_end(file)
+        [copy] = open_numbers() - before
+        os.close(copy)
+        told = asyncio.Event()
+        loop.set_exception_handler(lambda loop, context: told.set())
+        writer.transport.abort()
+        await told.wait()
+        assert file.closed
+        reader.transport.close()
+        await reader.lost()
+        os.close(near)
+        os.close(far)
+
+    run(main)
+
+
+def open_numbers():
+    """Without the one that the listing itself had."""
+    listed = os.listdir("/proc/self/fd")
+    return {int(each) for each in listed if os.path.exists(f"/proc/self/fd/{each}")}
+
+
 def test_one_file_for_two_writers(run):
     """Programs give sys.stdout to the loop more than once."""
 

@@ -133,9 +133,11 @@ cdef class PipeEndpoint(Endpoint):
     cdef int release(self) except -1:
         pipe = self.pipe
         self.pipe = self.protocol = None
-        self.close_copy()
-        if pipe is not None:
-            pipe.close()
+        try:
+            self.close_copy()       # which somebody else may have closed
+        finally:
+            if pipe is not None:
+                pipe.close()
         return 0
 
     def _fatal_error(self, error, message="Fatal error on pipe transport"):
