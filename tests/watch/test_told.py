@@ -13,15 +13,9 @@ from collections.abc import Callable
 import pytest
 
 import neverblock
-from neverblock.watch import Stall, Watch, report, watcher
-from neverblock.watch.ledger import Ledger
+from neverblock.watch import Stall, Watch, report
 
 THRESHOLD = 0.05
-
-
-@pytest.fixture(autouse=True)
-def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "ledger", Ledger())
 
 
 def stalls(block: Callable[[], object], *, signal: int | None = 0) -> list[Stall]:

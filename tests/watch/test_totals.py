@@ -5,23 +5,16 @@ from __future__ import annotations
 import re
 import time
 
-import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
 
 import neverblock
 from neverblock.watch import OpenTelemetry, Prometheus, Stall, Watch, watcher
-from neverblock.watch.ledger import Ledger
 
 THRESHOLD = 0.05
 SLOW = 0.4
 TINY = 10_000
-
-
-@pytest.fixture(autouse=True)
-def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "ledger", Ledger())
 
 
 def tiny() -> None:

@@ -14,17 +14,11 @@ import pytest
 
 import neverblock
 from neverblock.watch import Cause, Stall, Watch, watcher
-from neverblock.watch.ledger import Ledger
 
 #: Far longer than a callback of these tests takes, so that only turns are told.
 THRESHOLD = 30.0
 TURN = 0.02
 TINY = 20_000
-
-
-@pytest.fixture(autouse=True)
-def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "ledger", Ledger())
 
 
 def watched(found: list[Stall], backend: str | None = None) -> neverblock.Loop:

@@ -16,18 +16,12 @@ from collections.abc import Callable
 import pytest
 
 import neverblock
-from neverblock.watch import Stall, Watch, watcher
-from neverblock.watch.ledger import Ledger
+from neverblock.watch import Stall, Watch
 from tests.watch.running import program
 
 THRESHOLD = 0.05
 #: Long enough to be found on a busy machine.
 BLOCKED = 0.4
-
-
-@pytest.fixture(autouse=True)
-def nothing_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "ledger", Ledger())
 
 
 def watched(found: list[Stall], backend: str | None = None) -> neverblock.Loop:
