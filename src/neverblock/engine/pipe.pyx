@@ -53,7 +53,7 @@ cdef class PipeEndpoint(Endpoint):
         mode = os.fstat(pipe.fileno()).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
             raise ValueError(
-                "a pipe transport is for pipes, sockets and character devices only: "
+                "Pipe transport is for pipes, sockets and character devices only: "
                 f"{pipe!r} is none of these")
         self.loop = loop
         self.driver = loop.driver
