@@ -304,7 +304,9 @@ def test_policies(way):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="deprecated from 3.12 on")
 def test_install_says_that_it_is_deprecated():
-    before = asyncio.get_event_loop_policy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.14 on this is itself
+        before = asyncio.get_event_loop_policy()
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -313,7 +315,9 @@ def test_install_says_that_it_is_deprecated():
         assert "neverblock.run" in str(told[0].message)
         assert told[0].filename == __file__
     finally:
-        asyncio.set_event_loop_policy(before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            asyncio.set_event_loop_policy(before)
 
 
 def test_a_name_that_is_not_there():

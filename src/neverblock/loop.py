@@ -18,10 +18,12 @@ import threading
 import weakref
 from asyncio import constants, events, trsock
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 from neverblock import multiplexers
+from neverblock._compat import serving_context
 from neverblock.engine import collect as collect
 from neverblock.engine.engine import Engine
 from neverblock.engine.pipe import ReadPipeTransport, WritePipeTransport
@@ -65,7 +67,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         self.backend = backend
         self.backend_reason = reason
         multiplexer = multiplexers.create(backend)
-        self._watcher: Watcher | None = None
+        self._watched_by: Watcher | None = None
         self._troubled: set[socket.socket] = set()  # listening, and has told why it refuses
         self._lent: set[int] = set()
         Engine.__init__(self, multiplexer)
@@ -77,7 +79,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             multiplexer.close()
             raise
         if watch is not None:
-            self._watcher = watch.attach(self)
+            self._watched_by = watch.attach(self)
         alive.add(self)
 
     # A run
@@ -95,12 +97,12 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
-            if self._watcher is not None:
-                self._watcher.enter()
+            if self._watched_by is not None:
+                self._watched_by.enter()
             self._spin()
         finally:
-            if self._watcher is not None:
-                self._watcher.leave()
+            if self._watched_by is not None:
+                self._watched_by.leave()
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
@@ -131,8 +133,8 @@ class Loop(Engine, asyncio.SelectorEventLoop):
             return
         super().close()
         self._discard()
-        if self._watcher is not None:
-            self._watcher.stop()
+        if self._watched_by is not None:
+            self._watched_by.stop()
         alive.discard(self)
 
     def _make_self_pipe(self) -> None:
@@ -178,11 +180,20 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             set_nodelay(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+
+    async def _create_connection_transport(
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        # Refused before asyncio takes it: what it fails to start it closes, from 3.14 on.
+        with suppress(ValueError):  # no socket at all: asyncio tells so
+            self._ensure_fd_no_transport(sock)
+        return await super()._create_connection_transport(sock, *args, **kwargs)  # type: ignore[misc]
 
     def _make_read_pipe_transport(
         self,
@@ -249,6 +260,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> None:
         if sock.fileno() != -1:  # it may have been closed before accepting was tried again
             self._add_reader(
@@ -261,6 +273,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                 backlog,
                 ssl_handshake_timeout,
                 ssl_shutdown_timeout,
+                *serving_context(context),
             )
 
     def _accept_connection(
@@ -272,6 +285,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> None:
         # As many as may have queued up since the last readiness.
         for _ in range(backlog):
@@ -296,12 +310,15 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                     backlog,
                     ssl_handshake_timeout,
                     ssl_shutdown_timeout,
+                    *serving_context(context),
                 )
                 return
             connection.setblocking(False)
             extra = {"peername": address}
             if sslcontext is not None:
                 self._troubled.discard(sock)
+                # From Python 3.15 on a server has a context, and its connections copies of it.
+                own = {} if context is None else {"context": context.copy()}
                 self.create_task(
                     self._accept_connection2(
                         protocol_factory,
@@ -311,12 +328,14 @@ class Loop(Engine, asyncio.SelectorEventLoop):
                         server,
                         ssl_handshake_timeout,
                         ssl_shutdown_timeout,
-                    )
+                        **own,
+                    ),
+                    **own,
                 )
                 continue
             try:
                 # In a context of its own: what the factory sets is this connection's alone.
-                contextvars.copy_context().run(
+                (contextvars.copy_context() if context is None else context.copy()).run(
                     self._take_connection, protocol_factory, connection, extra, server
                 )
             except (SystemExit, KeyboardInterrupt):

@@ -1,13 +1,13 @@
 """For code that still uses event loop policies (PEP 3156; deprecated in Python 3.14)."""
 
-import asyncio
 import sys
 import warnings
 
+from neverblock._compat import DefaultEventLoopPolicy, set_event_loop_policy
 from neverblock.loop import Loop
 
 
-class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+class EventLoopPolicy(DefaultEventLoopPolicy):
     """A policy whose new loops are ours."""
 
     _loop_factory = Loop
@@ -27,4 +27,4 @@ def install() -> None:
             DeprecationWarning,
             stacklevel=2,
         )
-    asyncio.set_event_loop_policy(EventLoopPolicy())
+    set_event_loop_policy(EventLoopPolicy())

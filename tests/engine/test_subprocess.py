@@ -4,6 +4,7 @@ import asyncio
 import asyncio.subprocess as asp
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -67,7 +68,9 @@ def test_ending_by_signal(run, how):
         getattr(process, how)()
         expected = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[how]
         assert await process.wait() == -expected
-        with pytest.raises(ProcessLookupError):
+        # From 3.14 on this may go unheard.
+        heard = suppress if sys.version_info >= (3, 14) else pytest.raises
+        with heard(ProcessLookupError):
             process.kill()
         process._transport.close()
 

@@ -289,7 +289,7 @@ def test_where_nothing_reads_memory_frames_are_read_under_the_gil() -> None:
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             work = main()
             resource.setrlimit(resource.RLIMIT_NOFILE, (highest, most))
-            loop._watcher.enter()  # what run_until_complete does first
+            loop._watched_by.enter()  # what run_until_complete does first
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             loop.run_until_complete(work)
             loop.close()

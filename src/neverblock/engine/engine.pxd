@@ -42,7 +42,8 @@ cdef class Engine:
         self, double when, object callback, tuple args, object context, str caller)
     cdef int look_at_clock(self) except -1
     cdef int check_closed(self) except -1
-    cdef Handle watch(self, object file, int mask, object callback, tuple args)
+    cdef Handle watch(
+        self, object file, int mask, object callback, tuple args, object context)
     cdef object unwatch(self, object file, int mask)
     cdef int wake(self) except -1
     cdef int hear_signals(self) except -1

@@ -50,10 +50,18 @@ class Engine:
     def _add_callback(self, handle: asyncio.Handle) -> None: ...
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
     def _add_reader(
-        self, fd: Any, callback: Callable[[*Arguments], object], *args: *Arguments
+        self,
+        fd: Any,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def _add_writer(
-        self, fd: Any, callback: Callable[[*Arguments], object], *args: *Arguments
+        self,
+        fd: Any,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def _remove_reader(self, fd: Any) -> bool: ...
     def _remove_writer(self, fd: Any) -> bool: ...

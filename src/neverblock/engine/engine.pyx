@@ -186,11 +186,11 @@ cdef class Engine:
 
     # Descriptors
 
-    def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, READ, callback, args)
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.watch(fd, READ, callback, args, context)
 
-    def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, WRITE, callback, args)
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.watch(fd, WRITE, callback, args, context)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READ)
@@ -198,12 +198,13 @@ cdef class Engine:
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITE)
 
-    cdef Handle watch(self, object file, int mask, object callback, tuple args):
+    cdef Handle watch(
+            self, object file, int mask, object callback, tuple args, object context):
         cdef Handle handle
         cdef int fd
         self.check_closed()
         fd = descriptor(file)
-        handle = new_handle(callback, args, None)
+        handle = new_handle(callback, args, context)
         handle.repeats = True
         if self._debug:
             handle.source_traceback = format_helpers.extract_stack(sys._getframe())

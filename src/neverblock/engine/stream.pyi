@@ -2,6 +2,7 @@ import asyncio
 import socket
 from asyncio.constants import _SendfileMode
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Any
 
 from neverblock.engine.driver import Endpoint
@@ -19,6 +20,7 @@ class StreamEndpoint(Endpoint):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
     ) -> None: ...
     def __del__(self) -> None: ...
     def close(self) -> None: ...
@@ -56,6 +58,8 @@ class StreamEndpoint(Endpoint):
     def _loop(self) -> Engine: ...
     @property
     def _protocol(self) -> asyncio.BaseProtocol: ...
+    @property
+    def _paused(self) -> bool: ...
     @property
     def _protocol_paused(self) -> bool: ...
     @property

@@ -74,12 +74,13 @@ cdef class StreamEndpoint(Endpoint):
         self.closing = True
 
     def __init__(
-            self, Engine loop not None, sock, protocol, waiter=None, dict extra=None, server=None):
+            self, Engine loop not None, sock, protocol, waiter=None, dict extra=None, server=None,
+            context=None):
         loop.check_closed()
         self.loop = loop
         self.driver = loop.driver
         self.is_socket = True
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         flow.set_marks(&self.marks, None, None)
         self.set_protocol(protocol)
         if extra is not None and "peername" in extra:
@@ -524,6 +525,10 @@ cdef class StreamEndpoint(Endpoint):
     @property
     def _protocol(self):
         return self.protocol
+
+    @property
+    def _paused(self):
+        return self.paused
 
     @property
     def _protocol_paused(self):

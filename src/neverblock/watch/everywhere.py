@@ -54,7 +54,7 @@ def every_loop(watch: Watch) -> Callable[[], None]:
         if watcher is not None and runs.process == os.getpid():
             watcher.leave()
             watcher.stop()
-        if loop is not None and getattr(loop, "_watcher", None) is None:
+        if loop is not None and getattr(loop, "_watched_by", None) is None:
             runs.watcher = begun(watch, loop)
             runs.process = os.getpid()
 
