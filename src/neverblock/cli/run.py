@@ -94,7 +94,9 @@ def as_main(program: str, is_module: bool) -> None:
     The module stays in place afterwards: threads and exit handlers of the program may need it.
     """
     main = ModuleType("__main__")
-    vars(main).update(__annotations__={}, __builtins__=builtins)
+    vars(main).update(__builtins__=builtins)
+    if sys.version_info < (3, 14):  # made where they are asked for, since (PEP 649)
+        vars(main).update(__annotations__={})
     sys.modules["__main__"] = main
     try:
         if is_module:
@@ -109,9 +111,10 @@ def as_main(program: str, is_module: bool) -> None:
             file = os.path.abspath(program)
             vars(main).update(
                 __file__=file,
-                __cached__=None,
                 __loader__=SourceFileLoader("__main__", file),
             )
+            if sys.version_info < (3, 15):
+                vars(main).update(__cached__=None)
             with io.open_code(file) as source:
                 code = compile(source.read(), file, "exec", dont_inherit=True)
             exec(code, vars(main))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -122,8 +123,17 @@ def serve(
         raise Refusal(str(error)) from None
     except Exception:
         logger.critical("the server failed", exc_info=True)
+        forget_what_cannot_be_written()
         return FAILED
     return RESET if reset else 0
+
+
+def forget_what_cannot_be_written() -> None:
+    """The interpreter would try again at its end, and change the exit code to 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
 
 
 def checked(handler: str, urls: list[str], chosen: Settings, backend: str | None) -> int:
