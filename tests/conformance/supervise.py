@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 WORKER = Path(__file__).with_name("worker.py")
-TRIES = 8  # workers for one module; a loop that kills more is not worth waiting for
+TRIES = 16  # workers for a module: so many of its tests, less one, may end theirs
 LOG_TAIL = 6000
 
 

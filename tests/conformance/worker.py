@@ -23,6 +23,9 @@ from entrance import Entrance, open_entrance
 
 WORSE = ("passed", "skipped", "failed")
 
+#: Seconds for a test that has failed already, and may wait for the thread that failed in it.
+LEFT = 5.0
+
 
 class Reporter(unittest.TestResult):
     """Sends what a test came to. A test's last word is its worst one."""
@@ -30,6 +33,7 @@ class Reporter(unittest.TestResult):
     def __init__(self, out: TextIO, entrance: Entrance, timeout: float) -> None:
         super().__init__()
         self.out, self.entrance, self.timeout = out, entrance, timeout
+        self.running = False
         self.shared = 0  # loops without a selector that were made for several tests
         self.forget()
         sys.unraisablehook = self.unraisable
@@ -54,12 +58,14 @@ class Reporter(unittest.TestResult):
         super().startTest(test)
         self.shared += self.entrance.free - self.free_before
         self.forget()
+        self.running = True
         faulthandler.dump_traceback_later(self.timeout, exit=True)
         self.send("start", id=test.id())
 
     def stopTest(self, test: unittest.TestCase) -> None:
         # 3.12.0 and 3.12.1 stop a test skipped by decorator without having started it.
         faulthandler.cancel_dump_traceback_later()
+        self.running = False
         self.send(
             "end",
             id=test.id(),
@@ -99,6 +105,8 @@ class Reporter(unittest.TestResult):
         reason = f"{args.exc_type.__name__} ignored in {where!r}"
         if WORSE.index(self.outcome) < WORSE.index("failed"):
             self.outcome, self.reason, self.why = "failed", reason, "".join(lines)
+            if self.running:
+                faulthandler.dump_traceback_later(min(LEFT, self.timeout), exit=True)
 
 
 def each_test(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
