@@ -9,6 +9,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
+#: What OpenSSL calls a record that was changed on its way; from 3.5 on, the latter.
+DAMAGED = "bad record mac|record layer failure"
+
 
 class Client:
     """A client's side, apart from any socket."""

@@ -1,6 +1,7 @@
 """A session to any sequence of events, however the bytes between the two sides are cut."""
 
 import random
+import re
 import ssl
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neverblock.servers.tls.session import SLICE, Session
-from tests.servers.tls.client import Client
+from tests.servers.tls.client import DAMAGED, Client
 from tests.servers.tls.conftest import Authority
 
 DATA = random.Random(1).randbytes(200_000)
@@ -132,7 +133,7 @@ def test_what_came_before_a_damaged_record_is_handed_out(connected: Wire) -> Non
     connected.to_server += b"\x17\x03\x03\x00\x20" + bytes(32)
     connected.carry("server", 1000)
     assert connected.received == b"whole"
-    assert "bad record mac" in (connected.session.failure or "")
+    assert re.search(DAMAGED, connected.session.failure or "")
     # The peer is told why.
     with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
         connected.client.take(bytes(connected.to_client))

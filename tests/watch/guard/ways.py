@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import fcntl
 import ftplib
+import gc
 import getpass
 import glob
 import gzip
@@ -191,7 +192,7 @@ class Stage:
 
     @cached_property
     def semaphore(self) -> Any:
-        self.left.callback(multiprocessing.resource_tracker._resource_tracker._stop)  # type: ignore[attr-defined]
+        self.left.callback(stop_tracker)
         return multiprocessing.get_context("spawn").Semaphore(0)
 
     @cached_property
@@ -200,11 +201,23 @@ class Stage:
 
         end = threading.Event()
         pool = ThreadPool(1)
+        # Its locks are known to the resource tracker, where processes are not forked (3.14).
+        self.left.callback(stop_tracker)
+        self.left.callback(gc.collect)
+        self.left.callback(self.__dict__.pop, "pool", None)
         self.left.callback(pool.join)
         self.left.callback(pool.close)
         self.left.callback(end.set)
         pool.apply_async(end.wait)
         return pool
+
+
+def handle(thread: threading.Thread) -> Any:
+    return getattr(thread, "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle")
+
+
+def stop_tracker() -> None:
+    multiprocessing.resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def epoll(stage: Stage) -> Any:
@@ -350,7 +363,7 @@ WAYS: dict[str, Callable[[Stage], Call]] = {
     "threading.Lock.__enter__": lambda stage: stage.held.__enter__,
     "threading.RLock.acquire": lambda stage: stage.held_elsewhere.acquire,
     "threading.RLock.__enter__": lambda stage: stage.held_elsewhere.__enter__,
-    "threading._ThreadHandle.join": lambda stage: stage.thread._handle.join,  # type: ignore[attr-defined]
+    "threading._ThreadHandle.join": lambda stage: handle(stage.thread).join,
     "queue.SimpleQueue.get": lambda stage: queue.SimpleQueue().get,
     "threading.Thread.join": lambda stage: stage.thread.join,
     "threading.Event.wait": lambda stage: threading.Event().wait,
