@@ -29,6 +29,6 @@ else:
         server._detach()
 
 
-def serving_context(context: Context | None) -> tuple[Context | None, ...]:
+def serving_context(context: Context | None) -> tuple[Any, ...]:
     """The last arguments of what accepts for a server: from 3.15 on it has a context."""
     return (context,) if sys.version_info >= (3, 15) else ()

@@ -189,7 +189,7 @@ class Loop(Engine, asyncio.SelectorEventLoop):
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+    ) -> Any:
         # Refused before asyncio takes it: what it fails to start it closes, from 3.14 on.
         with suppress(ValueError):  # no socket at all: asyncio tells so
             self._ensure_fd_no_transport(sock)
