@@ -59,8 +59,11 @@ def test_a_loop_dropped_without_close_is_collected_with_what_it_held(kind, hold)
         warnings.simplefilter("always", ResourceWarning)
         gc.collect()
         gc.collect()
+        said = [str(warning.message) for warning in told]
+        told.clear()  # a warning has its source, which is kept by it from 3.15 on
+        gc.collect()
     assert [ref() for ref in watched] == [None, None]
-    assert any("unclosed event loop" in str(warning.message) for warning in told)
+    assert any("unclosed event loop" in message for message in said)
     near.close()
     far.close()
 

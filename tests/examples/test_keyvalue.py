@@ -358,7 +358,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[socket.sock
         try:
             assert theirs.stdout is not None
             for line in theirs.stdout:
-                if "accept connections at" in line:
+                if "eady to accept connections" in line:
                     break
             with ours.connect() as one, socket.socket(socket.AF_UNIX) as other:
                 other.settimeout(PATIENCE)

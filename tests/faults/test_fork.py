@@ -166,7 +166,6 @@ def answer(queue):
     queue.put(os.getpid())
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_multiprocessing_by_fork(run):
     async def main():
         context = multiprocessing.get_context("fork")

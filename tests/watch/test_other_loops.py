@@ -12,6 +12,9 @@ import pytest
 
 from tests.watch.others import LOOPS, RUN, line_of, program, watch
 
+#: The system call of select.poll().
+POLL = "ppoll" if sys.version_info >= (3, 15) else "poll"
+
 
 def begun(output: str) -> list[str]:
     """The lines that tell of a stall that goes on."""
@@ -39,7 +42,7 @@ def test_a_line_that_blocks_is_named(tmp_path: Path, loop: str) -> None:
     told = watch("--stall-threshold", "0.1", path).stderr
     for text, cause in [
         ("    time.sleep(0.6)", "sleeping in clock_nanosleep"),
-        ("    select.poll().poll(600)", "sleeping in poll"),
+        ("    select.poll().poll(600)", f"sleeping in {POLL}"),
         ('    re.match("(a+)+$", "a" * 25 + "b")', "computing in C, GIL held"),
     ]:
         place = f"{path}:{line_of(path, text)} in main"
@@ -327,5 +330,6 @@ def test_who_runs_the_loop_is_not_taken_for_the_callback(tmp_path: Path, loop: s
     told = watch("--stall-threshold", "0.1", path).stderr
     # What the machine does to a loop is said as well.
     assert path.name not in "".join(line for line in begun(told) if "in main" not in line), told
-    for where in (" in Popen._try_wait", " in match", ": a callback without Python code"):
+    match = " in prefixmatch" if sys.version_info >= (3, 15) else " in match"
+    for where in (" in Popen._try_wait", match, ": a callback without Python code"):
         assert any(where in line for line in begun(told)), told
