@@ -6,6 +6,7 @@ Whatever happens, connection_lost comes exactly once and last; the Recorder sees
 import asyncio
 import logging
 import socket
+import sys
 
 import pytest
 
@@ -258,8 +259,10 @@ def test_interrupt_and_exit_leave_the_loop_from_any_callback(loop, wire, name, e
 
 
 @pytest.mark.parametrize("count", [2_000, 20_000])
-def test_an_interrupt_in_resume_writing_loses_nothing(loop, wire, count):
+def test_an_interrupt_in_resume_writing_loses_nothing(loop, wire, count, kind):
     """What was still to be sent is sent when the loop runs again."""
+    if kind == "asyncio" and sys.version_info >= (3, 14):
+        pytest.skip("asyncio goes on writing where there is nothing left")
 
     def leave(protocol, *args):
         protocol.hooks.clear()
