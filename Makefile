@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 # The first Python that is new enough; name another with PYTHON=…
-CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
+CANDIDATES := python3 python3.15 python3.14 python3.13 python3.12 python3.11
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ifndef PYTHON
 PYTHON := $(shell for p in $(CANDIDATES); do $$p -c '$(ENOUGH)' 2>/dev/null && echo $$p && break; done)

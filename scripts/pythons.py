@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-WANTED = ("3.11", "3.12", "3.13")
+WANTED = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 PROBE = """
 import importlib.util, json, os, sys, sysconfig
