@@ -125,6 +125,11 @@ def of_thread(ident: int | None) -> tuple[Place, ...]:
         frames.clear()  # They keep all that their functions hold.
 
 
+def root_of(places: tuple[Place, ...]) -> tuple[str, str] | None:
+    """File and name of the function that the loop called; None where it has no Python code."""
+    return (places[-1].file, places[-1].function) if places else None
+
+
 def own_line(stack: tuple[Place, ...]) -> Place | None:
     """The innermost line of the program's own; else the innermost of all."""
     for place in stack:

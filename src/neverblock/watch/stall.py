@@ -90,7 +90,8 @@ class Stall:
     hint: str = ""
     #: The callback's stack, innermost first.
     stack: tuple[Place, ...] = ()
-    #: The stacks that were found while it lasted, the longest first; together its duration.
+    #: The stacks that were found while it lasted, the longest first; together its duration, less
+    #: what a turn leaves to stalls of their own.
     samples: tuple[Sample, ...] = ()
     #: Name of the asyncio task, where a task ran.
     task: str | None = None

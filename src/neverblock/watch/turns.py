@@ -6,9 +6,10 @@
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from neverblock.engine.tally import Tally
 from neverblock.watch import hints, stack
@@ -21,6 +22,15 @@ Turn = dict[str, Any]
 MOST: Final = 5
 #: What a class is asked for that stands for its instances: protocols, then callables.
 METHODS: Final = ("data_received", "buffer_updated", "datagram_received", "__call__")
+
+
+class Told(NamedTuple):
+    """A callback that has been told by itself."""
+
+    began: float
+    duration: float
+    #: File and name, as in a Place; None where it has no Python code.
+    function: tuple[str, str] | None
 
 
 def known(tally: Tally, event: dict[str, Any]) -> Turn | None:
@@ -66,9 +76,24 @@ def ended(began: Stall, event: dict[str, Any], turn: Turn | None) -> Stall:
     )
 
 
-def samples(top: tuple[Share, ...]) -> tuple[Sample, ...]:
-    """For what draws stacks: of a callback that was timed none is known but its function."""
-    return tuple(Sample((share.place,), share.count, share.total) for share in top)
+def samples(top: Iterable[Share], told: Iterable[Told] = ()) -> tuple[Sample, ...]:
+    """For what draws stacks: of a callback that was timed none is known but its function. What was
+    told of callbacks by themselves is in stacks of their own."""
+    found = (
+        Sample((share.place,), share.count, share.total - sum(durations(share, told)))
+        for share in top
+    )
+    return tuple(sample for sample in found if sample.seconds > 0)
+
+
+def durations(share: Share, told: Iterable[Told]) -> list[float]:
+    """Of those told that the share has: what was over before callbacks were timed is not in it."""
+    function = share.place.file, share.place.function
+    return [
+        each.duration
+        for each in told
+        if each.function == function and each.duration <= 2 * share.longest
+    ]
 
 
 def length(event: dict[str, Any], turn: Turn | None) -> float:

@@ -76,8 +76,8 @@ class Watcher:
         self._loud = False
         self._turn: Stall | None = None
         self._turn_loud = False
-        #: When callbacks began that were told, and how long they took: they may be of a turn.
-        self._told: deque[tuple[float, float]] = deque(maxlen=1000)
+        #: They may be of a turn.
+        self._told: deque[turns.Told] = deque(maxlen=1000)
         self._lost = 0
 
     def enter(self) -> None:
@@ -267,7 +267,7 @@ class Watcher:
             queued=event["queued"],
         )
         self._current = None
-        self._told.append((event["began"], duration))
+        self._told.append(turns.Told(event["began"], duration, stack.root_of(stall.stack)))
         self._tell(ledger.ended(stall), self._loud or stall.told)
 
     def _look_at_turn(self, event: dict[str, Any]) -> None:
@@ -285,8 +285,13 @@ class Watcher:
 
     def _without_told(self, turn: Stall, turn_began: float) -> Stall:
         """A turn that leaves to its callbacks what these have told by themselves."""
-        told = sum(duration for began, duration in self._told if began >= turn_began)
-        return replace(turn, loop=self._number, apart=min(told, turn.duration))
+        told = [each for each in self._told if each.began >= turn_began]
+        return replace(
+            turn,
+            loop=self._number,
+            apart=min(sum(each.duration for each in told), turn.duration),
+            samples=turns.samples(turn.top, told),
+        )
 
     def _tell(self, stall: Stall, loud: bool) -> None:
         if loud:

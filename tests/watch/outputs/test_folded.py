@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import neverblock
 from neverblock.errors import OutputError
-from neverblock.watch import Cause, Folded, Place, Sample, Stall
+from neverblock.watch import Cause, Folded, Place, Sample, Stall, Watch
 from neverblock.watch.outputs.folded import folded, frames
-from tests.watch.outputs.stalling import program, stall
+from tests.watch.outputs.stalling import Told, program, stall
 
 Stacks = dict[tuple[str, ...], int]
 
@@ -60,6 +62,39 @@ def test_a_stall_is_a_stack_from_the_root(tmp_path: Path) -> None:
     assert stack[-1].startswith("outer (")
     assert re.match(r"stall\.<locals>\.main \(\S+stalling\.py:\d+\)$", stack[-2])
     assert milliseconds == round(over.duration * 1e3)
+
+
+def test_a_callback_that_stalls_in_a_long_turn_is_drawn_once(tmp_path: Path) -> None:
+    path = tmp_path / "stalls.folded"
+    both = False
+    while not both:  # again where the watch had no CPU meanwhile
+        told = Told()
+        watch = Watch(threshold=0.1, turn_threshold=0.02, outputs=(Folded(path), told))
+        loop = neverblock.Loop(watch=watch)
+        for callback in (*[tiny] * 10_000, slow, *[tiny] * 10_000, loop.stop):
+            loop.call_soon(callback)
+        loop.run_forever()
+        loop.close()
+        both = {stall.is_turn for stall in told.stalls if stall.over} == {True, False}
+    [turn] = [stall for stall in told.stalls if stall.over and stall.is_turn]
+    assert turn.apart > 0.1
+    drawn = sum(speedscope(path.read_text()).values())
+    lines = len(path.read_text().splitlines())
+    assert drawn <= 1e3 * sum(stall.counted for stall in told.stalls if stall.over) + lines
+
+
+def tiny() -> None:
+    spin(1e-5)
+
+
+def slow() -> None:
+    spin(0.3)
+
+
+def spin(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 def test_the_file_is_written_whole_at_each_close(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Folded(Output):
     def tell(self, stall: Stall) -> None:
         if not stall.over:
             return
-        samples = stall.samples or (Sample(stall.stack, 1, stall.duration),)
+        samples = stall.samples or (Sample(stall.stack, 1, stall.counted),)
         with self._lock:
             for sample in samples:
                 stack = frames(sample.stack) or (escaped(str(stall.cause)),)
