@@ -58,10 +58,11 @@ def test_any_stack_is_read_back(stalls: list[tuple[list[Place], float]]) -> None
 def test_a_stall_is_a_stack_from_the_root(tmp_path: Path) -> None:
     path = tmp_path / "stalls.folded"
     _, over = stall(Folded(path))
-    [(stack, milliseconds)] = speedscope(path.read_text()).items()
+    stacks = speedscope(path.read_text())
+    stack = max(stacks, key=lambda stack: stacks[stack])  # it may be met on its way there, as well
     assert stack[-1].startswith("outer (")
     assert re.match(r"stall\.<locals>\.main \(\S+stalling\.py:\d+\)$", stack[-2])
-    assert milliseconds == round(over.duration * 1e3)
+    assert abs(sum(stacks.values()) - over.duration * 1e3) <= len(stacks)
 
 
 def test_a_callback_that_stalls_in_a_long_turn_is_drawn_once(tmp_path: Path) -> None:
@@ -78,9 +79,9 @@ def test_a_callback_that_stalls_in_a_long_turn_is_drawn_once(tmp_path: Path) -> 
         both = {stall.is_turn for stall in told.stalls if stall.over} == {True, False}
     [turn] = [stall for stall in told.stalls if stall.over and stall.is_turn]
     assert turn.apart > 0.1
-    drawn = sum(speedscope(path.read_text()).values())
-    lines = len(path.read_text().splitlines())
-    assert drawn <= 1e3 * sum(stall.counted for stall in told.stalls if stall.over) + lines
+    drawn = sum(speedscope(path.read_text()).values()) / 1e3
+    counted = sum(stall.counted for stall in told.stalls if stall.over)
+    assert drawn < counted + turn.apart / 2  # when a callback ends is known a little late
 
 
 def tiny() -> None:
