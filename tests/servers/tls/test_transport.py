@@ -496,6 +496,8 @@ def test_a_peer_may_leave_a_message_of_tls_unfinished(
             client.sock.sendall(unfinished(client, log))
             client.sock.shutdown(socket.SHUT_WR)
             await server.told("eof_received")
+            assert server.transport.get_extra_info("tls").version == "TLSv1.3"
+            assert server.transport.get_extra_info("peercert") is None
             if how == "write":
                 server.transport.write(b"answer")
             elif how == "write_eof":

@@ -67,7 +67,10 @@ class UnreadAnswersError(TlsError):
 class Session:
     """One connection's TLS. What was made for the peer leaves by ``send``, ``end``, ``output``."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_tickets", "ended", "established", "failure")
+    __slots__ = (
+        *("_incoming", "_info", "_object", "_outgoing", "_tickets"),
+        *("ended", "established", "failure"),
+    )
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -137,13 +140,7 @@ class Session:
 
     def info(self) -> TlsInfo:
         """What was agreed on; once established."""
-        cipher = self._object.cipher()
-        return TlsInfo(
-            version=self._object.version() or "",
-            cipher=cipher[0] if cipher else "",
-            alpn=self._object.selected_alpn_protocol(),
-            certificate=self._object.getpeercert() or None,
-        )
+        return self._info
 
     def _receive(self, data: bytes | memoryview) -> bytes:
         if self.ended or self.failure is not None:
@@ -174,7 +171,15 @@ class Session:
     def _shake_hands(self) -> None:
         self._object.do_handshake()
         self.established = True
-        if self._object.version() == "TLSv1.3" and sys.platform == "linux":
+        cipher = self._object.cipher()
+        # Asked for now: OpenSSL tells no certificate of a peer that is within a message of TLS's.
+        self._info = TlsInfo(
+            version=self._object.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=self._object.selected_alpn_protocol(),
+            certificate=self._object.getpeercert() or None,
+        )
+        if self._info.version == "TLSv1.3" and sys.platform == "linux":
             # Tickets for a later session leave with the first answer. A client that only sends
             # would never read them, and its close would then be a reset (RFC 2525, 2.17). They
             # would have carried an acknowledgement: see sockets.acknowledge.

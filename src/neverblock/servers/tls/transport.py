@@ -265,7 +265,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 case "tls":
                     return self._session.info()
                 case "peercert":
-                    return self._session.object.getpeercert() or default
+                    return self._session.info().certificate or default
                 case "cipher":
                     return self._session.object.cipher()
         return self._raw.get_extra_info(name, default)
