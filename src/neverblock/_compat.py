@@ -1,16 +1,8 @@
 """Every difference between Python versions that the loop has to know."""
 
-import asyncio
 import sys
 from contextvars import Context
 from typing import Any
-
-if sys.version_info >= (3, 14):  # whoever uses policies is told so once, by us
-    from asyncio.events import _set_event_loop_policy as set_event_loop_policy
-    from asyncio.unix_events import _DefaultEventLoopPolicy as DefaultEventLoopPolicy
-else:
-    set_event_loop_policy = asyncio.set_event_loop_policy
-    DefaultEventLoopPolicy = asyncio.DefaultEventLoopPolicy
 
 if sys.version_info >= (3, 13):
 

@@ -3,8 +3,13 @@
 import sys
 import warnings
 
-from neverblock._compat import DefaultEventLoopPolicy, set_event_loop_policy
 from neverblock.loop import Loop
+
+if sys.version_info >= (3, 14):  # not by the names that warn: what is told is told by install()
+    from asyncio.events import _set_event_loop_policy as set_event_loop_policy
+    from asyncio.unix_events import _DefaultEventLoopPolicy as DefaultEventLoopPolicy
+else:
+    from asyncio import DefaultEventLoopPolicy, set_event_loop_policy
 
 
 class EventLoopPolicy(DefaultEventLoopPolicy):
