@@ -102,7 +102,10 @@ class Reporter(unittest.TestResult):
         """An exception nobody could catch (a destructor's, a thread's) fails the test at hand."""
         lines = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
         where = getattr(args, "object", None) or getattr(args, "thread", None)
-        reason = f"{args.exc_type.__name__} ignored in {where!r}"
+        # From 3.14 on a destructor is named in the message alone.
+        message = getattr(args, "err_msg", None) or ""
+        how = f"in {where!r}" if where else message.removeprefix("Exception ignored ")
+        reason = f"{args.exc_type.__name__} ignored {how}"
         if WORSE.index(self.outcome) < WORSE.index("failed"):
             self.outcome, self.reason, self.why = "failed", reason, "".join(lines)
             if self.running:
